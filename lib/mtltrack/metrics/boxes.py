@@ -1,0 +1,117 @@
+"""Overlap and centre errors between predicted and true boxes, row by row.
+
+All boxes are (N, 4) arrays `x, y, w, h` in pixels. Two conventions are in use, and published figures depend
+on which one a toolkit took:
+
+* tracker analysis code (`overlap`, `centre_error`, `normalised_centre_error`): a box covers the pixels x to x
+  + w - 1, both included, so that 1 is added to each extent of an intersection;
+* the GOT-10k toolkit (`rect_iou`): a box is the continuous rectangle from x to x + w, may be clipped to the
+  image, and the quotient is guarded by a machine epsilon and clipped to [0, 1].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtltrack.core.errors import DataError
+
+Array = NDArray[np.float64]
+
+
+def as_boxes(boxes_xywh: object, what: str = "boxes") -> Array:
+    """Return `boxes_xywh` as a float64 copy (N, 4), or raise `DataError` naming `what`."""
+    boxes = np.array(boxes_xywh, dtype=np.float64, ndmin=2)
+    if boxes.size == 0:
+        return boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise DataError(f"{what} must have the shape (N, 4) with x, y, w, h; found {boxes.shape}")
+    return boxes
+
+
+def overlap(pred_xywh: Array, true_xywh: Array) -> Array:
+    """Return the intersection over union (N,) of inclusive pixel boxes; NaN where both boxes are empty."""
+    top_left = np.maximum(pred_xywh[:, :2], true_xywh[:, :2])
+    bottom_right = np.minimum(
+        pred_xywh[:, :2] + pred_xywh[:, 2:] - 1.0,
+        true_xywh[:, :2] + true_xywh[:, 2:] - 1.0,
+    )
+    intersection = np.clip(bottom_right - top_left + 1.0, 0.0, None).prod(axis=1)
+    union = pred_xywh[:, 2:].prod(axis=1) + true_xywh[:, 2:].prod(axis=1) - intersection
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return intersection / union
+
+
+def box_centres(boxes_xywh: Array) -> Array:
+    """Return the centres (N, 2) of inclusive pixel boxes."""
+    return boxes_xywh[:, :2] + 0.5 * (boxes_xywh[:, 2:] - 1.0)
+
+
+def centre_error(pred_xywh: Array, true_xywh: Array) -> Array:
+    """Return the distance (N,) of the box centres in pixels."""
+    return np.sqrt(((box_centres(pred_xywh) - box_centres(true_xywh)) ** 2).sum(axis=1))
+
+
+def normalised_centre_error(pred_xywh: Array, true_xywh: Array) -> Array:
+    """Return the distance (N,) of the centres, x and y measured in widths and heights of the true box.
+
+    A true box without extent gives inf or NaN. The centres are divided before they are subtracted, as in the
+    published
+    analysis: subtracting first rounds differently, which shows where an error falls exactly on a threshold.
+    """
+    size = true_xywh[:, 2:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        difference = box_centres(pred_xywh) / size - box_centres(true_xywh) / size
+    return np.sqrt((difference**2).sum(axis=1))
+
+
+def toolkit_centre_error(pred_xywh: Array, true_xywh: Array) -> Array:
+    """Return the normalised distance (N,) of the GOT-10k toolkit: a true box counts as at least one pixel in
+    size.
+    """
+    difference = box_centres(pred_xywh) - box_centres(true_xywh)
+    return np.sqrt(((difference / np.maximum(true_xywh[:, 2:], 1.0)) ** 2).sum(axis=1))
+
+
+def clip_to_image(boxes_xywh: Array, bound: tuple[float, float], *, shrink: bool = False) -> Array:
+    """Return the boxes clipped to an image.
+
+    Args:
+        boxes_xywh: (N, 4) pixels.
+        bound: (width, height) of the image in pixels.
+        shrink: False reproduces the GOT-10k toolkit, which moves a corner left of or above the image onto its
+            edge without taking the moved distance from the extent, so such a box slides inward; True cuts the
+            box.
+    """
+    limit = np.asarray(bound, dtype=np.float64)
+    corner = np.clip(boxes_xywh[:, :2], 0.0, limit)
+    extent = boxes_xywh[:, 2:]
+    if shrink:
+        extent = extent - (corner - boxes_xywh[:, :2])
+    return np.concatenate([corner, np.clip(extent, 0.0, limit - corner)], axis=1)
+
+
+def rect_iou(
+    pred_xywh: Array,
+    true_xywh: Array,
+    bound: tuple[float, float] | None = None,
+    *,
+    shrink: bool = False,
+) -> Array:
+    """Return the intersection over union (N,) in [0, 1] of continuous boxes, as the GOT-10k toolkit computes
+    it.
+
+    Args:
+        pred_xywh: (N, 4) pixels.
+        true_xywh: (N, 4) pixels.
+        bound: (width, height) of the image to clip both boxes to, or None.
+        shrink: how to clip, see `clip_to_image`.
+    """
+    if bound is not None:
+        pred_xywh = clip_to_image(pred_xywh, bound, shrink=shrink)
+        true_xywh = clip_to_image(true_xywh, bound, shrink=shrink)
+    top_left = np.maximum(pred_xywh[:, :2], true_xywh[:, :2])
+    bottom_right = np.minimum(pred_xywh[:, :2] + pred_xywh[:, 2:], true_xywh[:, :2] + true_xywh[:, 2:])
+    intersection = np.maximum(bottom_right - top_left, 0.0).prod(axis=1)
+    union = pred_xywh[:, 2:].prod(axis=1) + true_xywh[:, 2:].prod(axis=1) - intersection
+    return np.clip(intersection / (union + np.finfo(np.float64).eps), 0.0, 1.0)

@@ -126,6 +126,7 @@ class Tokens:
         grid: (rows, columns) of the search tokens, Nx = rows * columns.
         removed: token numbers that each elimination removed, one (B, T, n) int64 tensor an elimination; empty when
             nothing was removed.
+        kept: (B, T, Nx) bool, which search tokens hold features; None when all do (nothing removed, or fused).
         pyramid: feature maps of a pyramid backbone, finest first; empty for a ViT.
     """
 
@@ -133,6 +134,7 @@ class Tokens:
     search: Tensor
     grid: tuple[int, int]
     removed: list[Tensor] = field(default_factory=list)
+    kept: Tensor | None = None
     pyramid: list[Tensor] = field(default_factory=list)
 
     def search_maps(self) -> Tensor:

@@ -1,0 +1,5 @@
+"""Pure tensor functions: one loss value a sample, nothing reduced over the batch."""
+
+from mtltrack.losses import boxes, classification, focal
+
+__all__ = ["boxes", "classification", "focal"]

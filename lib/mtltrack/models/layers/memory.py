@@ -1,0 +1,111 @@
+"""The prompt memory: what the tracker remembers of earlier frames, and how it is read."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LARGEST_HEAD = 256  # fused attention on GPUs takes heads up to this width
+
+
+def extend_keys(keys: Tensor) -> Tensor:
+    """Append the squared length of each key, (B, N, Ck) -> (B, N, Ck + 1)."""
+    return torch.cat([keys, keys.pow(2).sum(-1, keepdim=True)], dim=-1)
+
+
+def read_memory(query: Tensor, extended_keys: Tensor, values: Tensor) -> Tensor:
+    """Read the memory by the L2 similarity of STCN (Cheng et al., NeurIPS 2021, section 3.2).
+
+    The affinity `(2 q.k - |k|^2) / sqrt(Ck)` is a dot product once each key carries its squared length as one more
+    channel and each query a -1 there, so that fused attention computes the read-out without ever storing the
+    (entries x queries) matrix. Fused kernels want keys as wide as values: the values are split into heads, and the
+    short keys are padded with zeros.
+
+    Args:
+        query: (B, M, Ck).
+        extended_keys: (B, N, Ck + 1), see `extend_keys`.
+        values: (B, N, Cv).
+
+    Returns:
+        (B, M, Cv) softmax-weighted sums of the values.
+    """
+    batch, count, key_width = query.shape
+    value_width = values.shape[-1]
+    heads = math.ceil(value_width / LARGEST_HEAD)
+    width = max(math.ceil(value_width / heads), key_width + 1)
+    extended_query = torch.cat([2 * query, query.new_full((batch, count, 1), -1.0)], dim=-1)  # (B, M, Ck + 1)
+    padding = width - (key_width + 1)
+    q = F.pad(extended_query, (0, padding))[:, None].expand(-1, heads, -1, -1)  # (B, heads, M, width)
+    k = F.pad(extended_keys, (0, padding))[:, None].expand(-1, heads, -1, -1)
+    v = F.pad(values, (0, heads * width - value_width)).unflatten(-1, (heads, width)).transpose(1, 2)
+    read = F.scaled_dot_product_attention(q, k, v, scale=1 / math.sqrt(key_width))
+    return read.transpose(1, 2).flatten(2)[..., :value_width]  # (B, M, Cv)
+
+
+class PromptMemory:
+    """Ring buffer of memory entries, one entry a written frame; the oldest is overwritten when it is full.
+
+    The buffers are taken once, at the first write, and kept over `clear`.
+
+    Args:
+        capacity: entries at most (MODEL.MAX_MEM).
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"the memory needs room for at least one entry, MODEL.MAX_MEM is {capacity}")
+        self.capacity = capacity
+        self._written = 0
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """Entries held."""
+        return min(self._written, self.capacity)
+
+    def clear(self) -> None:
+        """Forget every entry."""
+        self._written = 0
+
+    def write(self, keys: Tensor, values: Tensor) -> None:
+        """Store one frame's entry.
+
+        Args:
+            keys: (B, N, Ck), N the same for every entry.
+            values: (B, N, Cv).
+        """
+        extended = extend_keys(keys)
+        batch, tokens, _ = extended.shape
+        if self._keys is None or self._keys.shape[::2] != extended.shape[::2] or self._keys.device != keys.device:
+            self._keys = extended.new_empty(batch, self.capacity * tokens, extended.shape[-1])
+            self._values = values.new_empty(batch, self.capacity * tokens, values.shape[-1])
+            self._written = 0
+        assert self._values is not None
+        slot = self._written % self.capacity
+        span = slice(slot * tokens, (slot + 1) * tokens)
+        self._keys[:, span] = extended
+        self._values[:, span] = values
+        self._written += 1
+        self._tokens = tokens
+
+    def read(self, query: Tensor) -> Tensor:
+        """Read all entries, (B, M, Ck) -> (B, M, Cv).
+
+        Raises:
+            RuntimeError: nothing was written yet.
+        """
+        if self.count == 0 or self._keys is None or self._values is None:
+            raise RuntimeError("the prompt memory is empty: frames up to 10 read the template's memory instead")
+        used = self.count * self._tokens
+        return read_memory(query, self._keys[:, :used], self._values[:, :used])
+
+    def last(self) -> tuple[Tensor, Tensor]:
+        """Return the newest entry: keys (B, N, Ck) and values (B, N, Cv)."""
+        assert self._keys is not None and self._values is not None
+        slot = (self._written - 1) % self.capacity
+        span = slice(slot * self._tokens, (slot + 1) * self._tokens)
+        return self._keys[:, span, :-1], self._values[:, span]

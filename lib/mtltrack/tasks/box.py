@@ -1,0 +1,268 @@
+"""The box task: where the target is. Centre head, corner head, MLP head; losses, decoding, metrics."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from mtltrack.core.registry import HEADS
+from mtltrack.core.types import TaskOutput
+from mtltrack.losses.boxes import (
+    box_iou,
+    boxes_cxcywh_to_xyxy,
+    boxes_xyxy_to_cxcywh,
+    boxes_xyxy_to_xywh,
+    giou_loss,
+    l1_box_loss,
+    order_corners,
+)
+from mtltrack.losses.focal import gaussian_heatmap, heatmap_focal_loss
+
+SCORE_FLOOR = 1e-4  # scores and sizes stay this far from 0 and 1
+
+
+def bounded_sigmoid(logits: Tensor) -> Tensor:
+    """Sigmoid in float32, clamped to [1e-4, 1 - 1e-4] (in bfloat16 the upper bound would round to 1)."""
+    return logits.float().sigmoid().clamp(SCORE_FLOOR, 1 - SCORE_FLOOR)
+
+
+def _tower(in_channels: int, channels: int, branch: str) -> dict[str, nn.Module]:
+    """Four 3x3 convolutions that halve the channels, named `conv1_<branch>` to `conv4_<branch>`."""
+    widths = [in_channels, channels, channels // 2, channels // 4, channels // 8]
+    return {
+        f"conv{i}_{branch}": nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+        for i, (a, b) in enumerate(pairwise(widths), start=1)
+    }
+
+
+class BoxHead(nn.Module):
+    """What every box head shares: the loss terms, decoding for people, metrics.
+
+    Predictions (B, T, ...): `boxes_cxcywh` (B, T, 4) in [0, 1] of the crop, `scores` (B, T) in [0, 1]; the centre
+    head adds `score_map` (B, T, 1, h, w), `size_map` and `offset_map` (B, T, 2, h, w).
+
+    Args:
+        giou_weight: TRAIN.GIOU_WEIGHT.
+        l1_weight: TRAIN.L1_WEIGHT.
+    """
+
+    reads: tuple[str, ...] = ()
+    decode_keys: tuple[str, ...] = ("boxes_cxcywh", "scores")
+
+    def __init__(self, giou_weight: float = 2.0, l1_weight: float = 5.0) -> None:
+        super().__init__()
+        self.term_weights = {"giou": giou_weight, "l1": l1_weight}
+
+    def predict(self, maps: Tensor) -> dict[str, Tensor]:
+        """Predict from one frame's fused features (B, C, h, w); the values have a leading B."""
+        raise NotImplementedError("a box head implements predict()")
+
+    def loss_terms(self, output: TaskOutput, labels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return unweighted losses a sample and frame, each (B, T).
+
+        Args:
+            output: the head's predictions.
+            labels: `cxcywh` (B, T, 4) in [0, 1] of the crop, `valid` (B, T). What stands in frames without a label
+                doesn't matter: the caller masks them.
+        """
+        predicted = order_corners(boxes_cxcywh_to_xyxy(output.predictions["boxes_cxcywh"]).float())
+        target = boxes_cxcywh_to_xyxy(labels["cxcywh"].float()).clamp(0, 1)
+        shape = predicted.shape[:2]
+        predicted, target = predicted.flatten(0, 1), target.flatten(0, 1)
+        return {
+            "giou": giou_loss(predicted, target, validate=False).view(shape),
+            "l1": l1_box_loss(predicted, target).view(shape),
+        }
+
+    def decode(self, output: TaskOutput) -> list[list[dict[str, Any]]]:
+        """Return, a clip and frame, {"box_cxcywh": [4 floats in [0, 1] of the crop], "score": float}."""
+        boxes = output.predictions["boxes_cxcywh"].tolist()
+        scores = output.predictions["scores"].tolist()
+        return [
+            [{"box_cxcywh": box, "score": score} for box, score in zip(row, marks, strict=True)]
+            for row, marks in zip(boxes, scores, strict=True)
+        ]
+
+    def metrics(self) -> BoxMetrics:
+        return BoxMetrics()
+
+
+@HEADS.register_module(name="CENTER")
+class CenterHead(BoxHead):
+    """Score, offset and size maps; the box is read at the best-scored cell (OSTrack, section 3.4).
+
+    Args:
+        channels: C of the features.
+        grid: cells along each side.
+        hidden: channels of the first convolution (MODEL.HEAD.NUM_CHANNELS).
+    """
+
+    def __init__(
+        self, channels: int, grid: int, hidden: int = 256, stride: int = 16, **weights: float
+    ) -> None:
+        del stride  # the maps are in cells
+        super().__init__(**weights)
+        if hidden % 8:
+            raise ValueError(f"MODEL.HEAD.NUM_CHANNELS is {hidden}; it must be a multiple of 8")
+        self.term_weights["focal"] = 1.0
+        self.grid = grid
+        self.feature_channels = 3 * (hidden // 8)
+        for branch, outputs in (("ctr", 1), ("offset", 2), ("size", 2)):
+            for name, module in _tower(channels, hidden, branch).items():
+                self.add_module(name, module)
+            self.add_module(f"conv5_{branch}", nn.Conv2d(hidden // 8, outputs, 1))
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def predict(self, maps: Tensor) -> dict[str, Tensor]:
+        """Predict from (B, C, h, w); `features` (B, 3 hidden/8, h, w) are the three branches' last maps."""
+        last = {branch: self._features(maps, branch) for branch in ("ctr", "offset", "size")}
+        score_map = bounded_sigmoid(self.conv5_ctr(last["ctr"]))
+        offset_map = self.conv5_offset(last["offset"]).float()
+        size_map = bounded_sigmoid(self.conv5_size(last["size"]))
+        boxes, scores = decode_center(score_map, size_map, offset_map)
+        return {
+            "boxes_cxcywh": boxes,
+            "scores": scores,
+            "score_map": score_map,
+            "size_map": size_map,
+            "offset_map": offset_map,
+            "features": torch.cat(list(last.values()), dim=1),
+        }
+
+    def _features(self, maps: Tensor, branch: str) -> Tensor:
+        for i in range(1, 5):
+            maps = self.get_submodule(f"conv{i}_{branch}")(maps)
+        return maps
+
+    def loss_terms(self, output: TaskOutput, labels: dict[str, Tensor]) -> dict[str, Tensor]:
+        terms = super().loss_terms(output, labels)
+        score_map = output.predictions["score_map"]
+        boxes_xywh = boxes_xyxy_to_xywh(boxes_cxcywh_to_xyxy(labels["cxcywh"].float())).flatten(0, 1)
+        target = gaussian_heatmap(boxes_xywh, self.grid)
+        terms["focal"] = heatmap_focal_loss(score_map.flatten(0, 1), target).view(score_map.shape[:2])
+        return terms
+
+
+def decode_center(score_map: Tensor, size_map: Tensor, offset_map: Tensor) -> tuple[Tensor, Tensor]:
+    """Read the box at the best-scored cell.
+
+    Args:
+        score_map: (B, 1, h, w), possibly weighted by a window.
+        size_map: (B, 2, h, w) width and height in [0, 1] of the crop.
+        offset_map: (B, 2, h, w) in cells.
+
+    Returns:
+        boxes (B, 4) cxcywh in [0, 1] of the crop and their scores (B,). No gradient passes through the choice.
+    """
+    boxes, scores = decode_center_top(score_map, size_map, offset_map, 1)
+    return boxes[:, 0], scores[:, 0]
+
+
+def decode_center_top(
+    score_map: Tensor, size_map: Tensor, offset_map: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """Read the boxes at the `count` best-scored cells: (B, count, 4) cxcywh in [0, 1] and scores (B, count)."""
+    height, width = score_map.shape[-2:]
+    flat = score_map.flatten(1)
+    scores, cells = flat.max(1, keepdim=True) if count == 1 else flat.topk(count, dim=1)
+    where = cells[:, None].expand(-1, 2, -1)  # (B, 2, count)
+    size = size_map.flatten(2).gather(2, where)
+    offset = offset_map.flatten(2).gather(2, where)
+    corner = torch.stack([cells % width, cells // width], dim=1).to(offset.dtype)  # (B, 2, count)
+    scale = torch.tensor([width, height], dtype=offset.dtype).to(offset.device, non_blocking=True)
+    centre = (corner + offset) / scale[:, None]
+    return torch.cat([centre, size], dim=1).transpose(1, 2), scores
+
+
+@HEADS.register_module(name="CORNER")
+class CornerHead(BoxHead):
+    """Two corner heat maps, read by soft-argmax (STARK, Yan et al., ICCV 2021, section 3.1).
+
+    A cell's coordinate is its upper left pixel, as in the published code, so that a corner is at most
+    (grid - 1) / grid.
+    """
+
+    def __init__(
+        self, channels: int, grid: int, hidden: int = 256, stride: int = 16, **weights: float
+    ) -> None:
+        super().__init__(**weights)
+        self.grid, self.stride = grid, stride
+        self.feature_channels = 2 * (hidden // 8)
+        for branch in ("tl", "br"):
+            for name, module in _tower(channels, hidden, branch).items():
+                self.add_module(name, module)
+            self.add_module(f"conv5_{branch}", nn.Conv2d(hidden // 8, 1, 1))
+
+    def predict(self, maps: Tensor) -> dict[str, Tensor]:
+        """Predict from (B, C, h, w)."""
+        corners, confidences, features = [], [], []
+        for branch in ("tl", "br"):
+            last = maps
+            for i in range(1, 5):
+                last = self.get_submodule(f"conv{i}_{branch}")(last)
+            probability = self.get_submodule(f"conv5_{branch}")(last).float().flatten(1).softmax(1)  # (B, h w)
+            corners.append(self._expected(probability))
+            confidences.append(probability.amax(1))
+            features.append(last)
+        return {
+            "boxes_cxcywh": boxes_xyxy_to_cxcywh(torch.cat(corners, dim=1)),
+            "scores": (confidences[0] * confidences[1]).sqrt(),
+            "features": torch.cat(features, dim=1),
+        }
+
+    def _expected(self, probability: Tensor) -> Tensor:
+        position = torch.arange(self.grid, device=probability.device, dtype=probability.dtype) / self.grid
+        x = (probability * position.repeat(self.grid)).sum(1)
+        y = (probability * position.repeat_interleave(self.grid)).sum(1)
+        return torch.stack([x, y], dim=1)  # (B, 2)
+
+
+@HEADS.register_module(name="MLP")
+class MlpHead(BoxHead):
+    """Three linear layers on the mean feature; the plainest head, for comparisons.
+
+    It has no score of its own: `scores` is 1.
+    """
+
+    def __init__(
+        self, channels: int, grid: int, hidden: int = 256, stride: int = 16, **weights: float
+    ) -> None:
+        del grid, stride, hidden  # one box a frame; the published head is as wide as the features
+        super().__init__(**weights)
+        self.feature_channels = channels
+        widths = [channels, channels, channels, 4]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+
+    def predict(self, maps: Tensor) -> dict[str, Tensor]:
+        """Predict from (B, C, h, w)."""
+        x = maps.mean((2, 3))
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        boxes = bounded_sigmoid(self.layers[-1](x))
+        return {"boxes_cxcywh": boxes, "scores": boxes.new_ones(len(boxes)), "features": maps}
+
+
+class BoxMetrics:
+    """Mean overlap of predicted and labelled boxes, `IoU`, in [0, 1]."""
+
+    def __init__(self) -> None:
+        self._iou = MeanMetric()
+
+    def update(self, output: TaskOutput, labels: dict[str, Tensor]) -> None:
+        predicted = order_corners(boxes_cxcywh_to_xyxy(output.predictions["boxes_cxcywh"].detach().float()))
+        target = boxes_cxcywh_to_xyxy(labels["cxcywh"].float()).clamp(0, 1)
+        valid = labels["valid"]
+        self._iou.to(predicted.device).update(box_iou(predicted, target)[valid])
+
+    def compute(self) -> dict[str, float]:
+        return {"IoU": float(self._iou.compute())}
+
+    def reset(self) -> None:
+        self._iou.reset()

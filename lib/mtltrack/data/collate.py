@@ -1,0 +1,175 @@
+"""Samples and their join to a batch: labels that a sample lacks become fillers with `valid` False."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtltrack.core.conditions import UNLABELLED, condition_names
+from mtltrack.core.types import Clip, Labels
+from mtltrack.data.augment import CutFrame
+from mtltrack.data.sampling import FrameChoice
+from mtltrack.data.sequences import FrameLabels, SequenceInfo
+
+
+@dataclass
+class Sample:
+    """One clip before it joins a batch; the attributes are those of `Clip` without B.
+
+    Attributes:
+        template: (3, Hz, Wz) uint8.
+        template_box_xywh: (4,) in [0, 1] of the template crop.
+        search: (T, 3, H, W) uint8.
+        affine: (T, 2, 3) float32.
+        timestamps: (T,) float64 seconds.
+        labels: one entry a task, arrays with leading T.
+        template_brightness: () factor.
+        search_brightness: (T,) factors.
+        source: data set, sequence, frames (counted from 1), `bad` (messages about draws that were replaced).
+        detail: (T, 3, Hd, Wd) uint8, or None.
+        detail_affine: (T, 2, 3), or None.
+    """
+
+    template: Tensor
+    template_box_xywh: Tensor
+    search: Tensor
+    affine: Tensor
+    timestamps: Tensor
+    labels: Labels
+    template_brightness: Tensor
+    search_brightness: Tensor
+    source: dict[str, Any]
+    detail: Tensor | None = None
+    detail_affine: Tensor | None = None
+
+
+def empty_labels(task: str, frames: int) -> dict[str, np.ndarray]:
+    """Return the entry of an unlabelled sample; for a task without a known form, just `valid`."""
+    entry: dict[str, np.ndarray] = {"valid": np.zeros(frames, dtype=bool)}
+    if task == "cls":
+        entry["index"] = np.full(frames, UNLABELLED, dtype=np.int64)
+        entry["flags"] = np.zeros((frames, len(condition_names())), dtype=bool)
+    return entry
+
+
+def build_sample(
+    template: CutFrame,
+    search: Sequence[CutFrame],
+    info: SequenceInfo,
+    choice: FrameChoice,
+    dataset: str,
+    tasks: Sequence[str],
+) -> Sample:
+    """Put crops, boxes, labels and times of one clip together."""
+    boxes_xywh = torch.stack([frame.box_xywh for frame in search])  # (T, 4)
+    details = [frame.detail for frame in search if frame.detail is not None]
+    detail_affines = [frame.detail_affine for frame in search if frame.detail_affine is not None]
+    labels: Labels = {"box": _box_labels(boxes_xywh)}
+    for task in tasks:
+        labels[task] = _frame_labels(info.labels, task, choice.search)
+    return Sample(
+        template=_channels_first([template.image])[0],
+        template_box_xywh=template.box_xywh,
+        search=_channels_first([frame.image for frame in search]),
+        affine=_stacked([frame.affine for frame in search]),
+        timestamps=torch.from_numpy(clip_times(info, choice)),
+        labels=labels,
+        template_brightness=torch.tensor(template.brightness),
+        search_brightness=torch.tensor([frame.brightness for frame in search]),
+        source={
+            "dataset": dataset,
+            "sequence": info.name,
+            "template_frame": choice.template + info.first_frame,
+            "search_frames": [frame + info.first_frame for frame in choice.search],
+        },
+        detail=_channels_first(details) if details else None,
+        detail_affine=_stacked(detail_affines) if detail_affines else None,
+    )
+
+
+def clip_times(info: SequenceInfo, choice: FrameChoice) -> np.ndarray:
+    """Return (T,) float64 seconds that never go back.
+
+    A still image repeats with a frame's time between; a clip played backwards gets mirrored times.
+    """
+    times = info.times()[choice.search]
+    if not info.is_video:
+        return times + np.arange(len(times)) / info.fps
+    return times[0] + times[-1] - times if choice.reversed else times
+
+
+def _channels_first(images: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack([np.ascontiguousarray(image.transpose(2, 0, 1)) for image in images]))
+
+
+def _stacked(matrices: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(matrices).astype(np.float32))
+
+
+def _box_labels(boxes_xywh: Tensor) -> dict[str, Tensor]:
+    centres = boxes_xywh[:, :2] + 0.5 * boxes_xywh[:, 2:]
+    return {
+        "valid": torch.ones(len(boxes_xywh), dtype=torch.bool),
+        "cxcywh": torch.cat((centres, boxes_xywh[:, 2:]), dim=1),  # (T, 4)
+    }
+
+
+def _frame_labels(labels: FrameLabels, task: str, frames: Sequence[int]) -> dict[str, Tensor]:
+    if task in labels:
+        picked = {name: values[list(frames)] for name, values in labels[task].items()}
+    else:
+        picked = empty_labels(task, len(frames))
+    return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in picked.items()}
+
+
+def _filler(like: Tensor, name: str) -> Tensor:
+    return torch.full_like(like, UNLABELLED) if name == "index" else torch.zeros_like(like)
+
+
+def collate_labels(samples: Sequence[Labels]) -> Labels:
+    """Join the labels of several samples; each task that any of them carries gets an entry for all.
+
+    A value that a sample lacks is filled (index: -100, else 0) and the sample's `valid` is False there.
+    """
+    joined: Labels = {}
+    for task in dict.fromkeys(task for labels in samples for task in labels):
+        entries = [labels.get(task, {}) for labels in samples]
+        models = {name: value for entry in entries for name, value in entry.items()}
+        joined[task] = {
+            name: torch.stack([entry.get(name, _filler(model, name)) for entry in entries])
+            for name, model in models.items()
+        }
+        lacking = torch.tensor([any(name not in entry for name in models) for entry in entries])
+        joined[task]["valid"] &= ~lacking[:, None]
+    return joined
+
+
+def collate(samples: Sequence[Sample]) -> Clip:
+    """Join samples to a batch: uint8 images, brightness factors apart, labels with masks.
+
+    Raises:
+        ValueError: only some of the samples have a detail view.
+    """
+    with_detail = [sample.detail is not None for sample in samples]
+    if any(with_detail) != all(with_detail):
+        raise ValueError("either all samples of a batch have a detail view or none has")
+    return Clip(
+        template=torch.stack([sample.template for sample in samples]),
+        template_boxes_xywh=torch.stack([sample.template_box_xywh for sample in samples]),
+        search=torch.stack([sample.search for sample in samples]),
+        affine=torch.stack([sample.affine for sample in samples]),
+        timestamps=torch.stack([sample.timestamps for sample in samples]),
+        labels=collate_labels([sample.labels for sample in samples]),
+        template_brightness=torch.stack([sample.template_brightness for sample in samples]),
+        search_brightness=torch.stack([sample.search_brightness for sample in samples]),
+        detail=torch.stack([s.detail for s in samples if s.detail is not None]) if all(with_detail) else None,
+        detail_affine=(
+            torch.stack([s.detail_affine for s in samples if s.detail_affine is not None]) if all(with_detail) else None
+        ),
+        sources=[sample.source for sample in samples],
+    )

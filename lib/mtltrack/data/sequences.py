@@ -1,0 +1,88 @@
+"""What a data set says about one of its sequences, and the protocol that every data set follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from mtltrack.core.errors import DataError
+
+FrameLabels = dict[str, dict[str, np.ndarray]]
+
+
+@dataclass
+class SequenceInfo:
+    """Everything known about a sequence but its pixels. F frames.
+
+    Attributes:
+        name: name within the data set.
+        boxes_xywh: (F, 4) float64 target box in 0-based frame pixels; any value where `visible` is False.
+        visible: (F,) bool, whether the frame may be shown to the model as one that holds the target.
+        is_video: False for a still image; a clip then repeats it.
+        fps: frames a second, for time stamps that the source doesn't give.
+        timestamps: (F,) float64 seconds, or None to count frames.
+        labels: one entry a task, its arrays with leading F: `valid` (F,) bool and the task's own;
+            cls: `index` (F,) int64 (-100 absent) and `flags` (F, 10) bool.
+        first_frame: number of the first frame in the whole sequence, counted from 1 (for messages).
+        faults: frame -> message for frames whose annotation can't be used: drawing one makes a bad sample.
+        has_text: True when a flip would make the sample's text unreadable.
+    """
+
+    name: str
+    boxes_xywh: np.ndarray
+    visible: np.ndarray
+    is_video: bool = True
+    fps: float = 30.0
+    timestamps: np.ndarray | None = None
+    labels: FrameLabels = field(default_factory=dict)
+    first_frame: int = 1
+    faults: dict[int, str] = field(default_factory=dict)
+    has_text: bool = False
+
+    def __post_init__(self) -> None:
+        self.boxes_xywh = np.asarray(self.boxes_xywh, dtype=np.float64)
+        self.visible = np.asarray(self.visible, dtype=bool)
+        frames = len(self.boxes_xywh)
+        if self.boxes_xywh.ndim != 2 or self.boxes_xywh.shape[1] != 4 or self.visible.shape != (frames,):
+            raise DataError(
+                f"sequence '{self.name}' needs boxes (F, 4) and visible (F,); found "
+                f"{self.boxes_xywh.shape} and {self.visible.shape}"
+            )
+        if self.timestamps is not None:
+            self.timestamps = np.asarray(self.timestamps, dtype=np.float64)
+            if self.timestamps.shape != (frames,) or not np.all(np.diff(self.timestamps) >= 0):
+                raise DataError(
+                    f"sequence '{self.name}' needs one time stamp a frame ({frames}), never going back; "
+                    f"found {self.timestamps.shape[0]}"
+                )
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.boxes_xywh)
+
+    def times(self) -> np.ndarray:
+        """Return (F,) float64 seconds: the source's time stamps, else frame number over `fps`."""
+        if self.timestamps is not None:
+            return self.timestamps
+        return (np.arange(self.num_frames, dtype=np.float64) + (self.first_frame - 1)) / self.fps
+
+
+class SequenceDataset(Protocol):
+    """What the sampler needs of a data set. Objects must be cheap to pickle: workers get a copy."""
+
+    name: str
+
+    @property
+    def num_sequences(self) -> int:
+        """How many sequences there are."""
+        ...
+
+    def sequence(self, i: int) -> SequenceInfo:
+        """Return what is known of sequence `i`; raises DataError naming the file and line that can't be used."""
+        ...
+
+    def image(self, i: int, frame: int) -> np.ndarray:
+        """Return frame `frame` (from 0) of sequence `i` as (H, W, 3) uint8 RGB."""
+        ...

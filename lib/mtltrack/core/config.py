@@ -1,0 +1,197 @@
+"""Load and check a configuration: a typed tree with the YAML's own names, as in `cfg.DATA.SEARCH.SIZE`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
+
+from mtltrack.core import config_check
+from mtltrack.core.config_contradictions import contradictions
+from mtltrack.core.config_effects import sentences_without_effect
+from mtltrack.core.errors import ConfigError, did_you_mean
+from mtltrack.core.paths import checkout_root
+from mtltrack.core.schema import Data, Model, Section, TaskConfig, TaskName, Test, Train
+from mtltrack.core.yaml_source import (
+    KeyPath,
+    Problem,
+    Source,
+    merge,
+    parse_option,
+    raise_problems,
+    read_with_bases,
+)
+
+DEFAULT_TASK_WEIGHTS = {"cls": 0.1}
+HIPTRACK_SEARCH_FRAMES = 3  # the one published default that differs between the models and matters
+
+
+class Config(Section):
+    """A checked configuration. Made by `load_config` or `config_from_dict`, never filled by hand."""
+
+    DATA: Data = Data()
+    MODEL: Model = Model()
+    TRAIN: Train = Train()
+    TEST: Test = Test()
+    TASKS: dict[TaskName, TaskConfig] = Field(
+        default={}, description="The task heads by name; the box is implicit."
+    )
+    _source: Source = PrivateAttr(default_factory=lambda: Source("defaults"))
+
+    @field_validator("TASKS", mode="before")
+    @classmethod
+    def _drop_null_tasks(cls, tasks: Any) -> Any:
+        if isinstance(tasks, dict):
+            return {name: block for name, block in tasks.items() if block is not None}
+        return tasks
+
+    def dump(self) -> dict[str, Any]:
+        """Return the whole configuration as plain values; `config_from_dict` reads it."""
+        return self.model_dump(mode="python")
+
+    def task_weight(self, task: str) -> float:
+        """Return lambda of a task, TRAIN.<TASK>_WEIGHT: 0.1 for cls and 1 for any other unless given."""
+        weights = self.TRAIN.model_extra or {}
+        return float(weights.get(f"{task.upper()}_WEIGHT", DEFAULT_TASK_WEIGHTS.get(task, 1.0)))
+
+    def last_epoch(self) -> int:
+        """Return the epochs of a whole training: EPOCH, or the sum of the stages under TWO_STAGE."""
+        train = self.TRAIN
+        return (
+            train.BOX_EPOCHS + train.STAGE1_EPOCHS + train.STAGE2_EPOCHS if train.TWO_STAGE else train.EPOCH
+        )
+
+    def is_given(self, key: str) -> bool:
+        """Return whether a key was written in the YAML, one of its bases or an option, with a value."""
+        path: KeyPath = tuple(key.split("."))
+        return path in self._source.places and self._source.value(path) is not None
+
+    def source_line(self, key: str) -> str:
+        """Return where a key was written, "file:line" or the option; the file alone when it has its default.
+
+        Args:
+            key: the full key, "TRAIN.LR".
+        """
+        return str(self._source.place(tuple(key.split("."))))
+
+    def without_effect(self, script: str) -> list[str]:
+        """Return one sentence for each key that was written down and has no effect on the model `script`."""
+        return sentences_without_effect(self, script)
+
+
+def load_config(path: str | Path, options: Sequence[str] = (), script: str | None = None) -> Config:
+    """Load a YAML file, the files that its BASE names, and options on top; check everything.
+
+    Args:
+        path: the YAML file.
+        options: "KEY=VALUE" texts, `["TRAIN.LR=1e-4"]`; a later one wins.
+        script: the model, "hiptrack" or "ostrack"; the name of the file's folder when not given. It decides
+            only DATA.SEARCH.NUMBER where no file gives it: 3 for hiptrack, otherwise 1, as published.
+
+    Raises:
+        ConfigError: every problem of the file, each with place, key, what was found and what is allowed.
+    """
+    source = read_with_bases(path)
+    for option in options:
+        merge(source, parse_option(option))
+    return _checked(source, script or Path(path).resolve().parent.name)
+
+
+def config_from_dict(values: dict[str, Any], name: str = "given values", script: str | None = None) -> Config:
+    """Make a configuration from plain values: `Config.dump()`'s, or those of a test.
+
+    Args:
+        values: nested dictionaries with the YAML's keys.
+        name: what messages call it, "the checkpoint x.pth.tar".
+        script: as in `load_config`.
+
+    Raises:
+        ConfigError: as `load_config`, with `name` in the place of the file.
+    """
+    return _checked(Source(name, deepcopy(values)), script)
+
+
+def _checked(source: Source, script: str | None) -> Config:
+    tree = deepcopy(source.tree)
+    problems = config_check.take_unknown_keys(Config, source, tree)
+    cfg, refused = _validate(source, tree, problems)
+    _fill_defaults(cfg, script)
+    cfg._source = source
+    for cross in contradictions(cfg):
+        if not any(path[: len(bad)] == bad for path in cross.paths for bad in refused):
+            problems.append(cross.problem(source))
+    raise_problems(source.name, sorted(problems, key=lambda problem: problem.order(source.name)))
+    return cfg
+
+
+def _validate(source: Source, tree: dict[str, Any], problems: list[Problem]) -> tuple[Config, list[KeyPath]]:
+    """Validate the tree; values of a wrong type are reported, taken out and replaced by their defaults."""
+    refused: list[KeyPath] = []
+    while True:
+        try:
+            return Config.model_validate(tree), refused
+        except ValidationError as error:
+            if not refused:
+                problems.extend(config_check.type_problems(Config, error, source))
+            refused.extend(config_check.take_refused(error, tree))
+
+
+def _fill_defaults(cfg: Config, script: str | None) -> None:
+    """Fill the defaults that follow from other keys."""
+    if script == "hiptrack" and "NUMBER" not in cfg.DATA.SEARCH.model_fields_set:
+        cfg.DATA.SEARCH.NUMBER = HIPTRACK_SEARCH_FRAMES
+    if cfg.DATA.SAMPLER_MODE == "stark":
+        cfg.DATA.SAMPLER_MODE = "trident"
+    if cfg.MODEL.CLS_HEAD is not None:
+        given = cfg.MODEL.CLS_HEAD.model_dump(exclude_none=True)
+        block = cfg.TASKS.get("cls")
+        merged = {"TYPE": "ClsHead", **given, **({} if block is None else block.model_dump())}
+        cfg.TASKS["cls"] = TaskConfig.model_validate(merged)
+    follow = {
+        "EPOCH": cfg.last_epoch(),
+        "SEARCH_SIZE": cfg.DATA.SEARCH.SIZE,
+        "SEARCH_FACTOR": cfg.DATA.SEARCH.FACTOR,
+        "TEMPLATE_SIZE": cfg.DATA.TEMPLATE.SIZE,
+        "TEMPLATE_FACTOR": cfg.DATA.TEMPLATE.FACTOR,
+    }
+    for key, value in follow.items():
+        if key not in cfg.TEST.model_fields_set:
+            setattr(cfg.TEST, key, value)
+
+
+def find_config(script: str, config: str) -> Path:
+    """Return the file experiments/<script>/<config>.yaml, of the current folder or else of the checkout.
+
+    Raises:
+        ConfigError: there is none; the message lists those that exist.
+    """
+    roots = [Path.cwd()]
+    checkout = checkout_root()
+    if checkout is not None and checkout != roots[0]:
+        roots.append(checkout)
+    name = config.removesuffix(".yaml")
+    for root in roots:
+        path = root / "experiments" / script / f"{name}.yaml"
+        if path.is_file():
+            return path
+    raise ConfigError(_missing_config(script, name, roots))
+
+
+def _missing_config(script: str, name: str, roots: list[Path]) -> str:
+    found: dict[str, set[str]] = {}
+    for root in roots:
+        for path in (root / "experiments").glob("*/*.yaml"):
+            found.setdefault(path.parent.name, set()).add(path.stem)
+    searched = ", ".join(str(root / "experiments") for root in roots)
+    if script not in found:
+        have = ", ".join(sorted(found)) or "none"
+        near = did_you_mean(script, found)
+        return f"no configurations for the script '{script}'.{near} Scripts: {have}. Searched: {searched}."
+    have = ", ".join(sorted(found[script]))
+    return (
+        f"no configuration '{name}' for the script '{script}'.{did_you_mean(name, found[script])} "
+        f"Those of {script}: {have}. Searched: {searched}."
+    )

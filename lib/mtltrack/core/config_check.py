@@ -1,0 +1,238 @@
+"""Say which keys of a configuration are unknown, and which values have a wrong type or range."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from mtltrack.core.errors import did_you_mean
+from mtltrack.core.schema import Section, Train
+from mtltrack.core.yaml_source import KeyPath, Problem, Source, Tree, key_text
+
+WEIGHT_KEY = re.compile(r"^[A-Z][A-Z0-9_]*_WEIGHT$")
+
+
+# --- unknown keys
+
+
+def take_unknown_keys(root: type[Section], source: Source, tree: Tree) -> list[Problem]:
+    """Take every unknown key out of `tree` and return one problem for each."""
+    weights = [f"{task.upper()}_WEIGHT" for task in _raw_tasks(tree)]
+    return list(_unknown_below(root, source, tree, (), weights, _homes(root)))
+
+
+def _raw_tasks(tree: Tree) -> list[str]:
+    """Return the names in TASKS as written, and cls where MODEL.CLS_HEAD stands for it."""
+    tasks = tree.get("TASKS")
+    names = [name for name, block in tasks.items() if block is not None] if isinstance(tasks, dict) else []
+    model = tree.get("MODEL")
+    if isinstance(model, dict) and model.get("CLS_HEAD") is not None and "cls" not in names:
+        names.append("cls")
+    return names
+
+
+def _unknown_below(
+    section: type[Section],
+    source: Source,
+    tree: Tree,
+    path: KeyPath,
+    weights: list[str],
+    homes: dict[str, list[str]],
+) -> Iterator[Problem]:
+    known = set(section.model_fields)
+    if section is Train:
+        known.update(weights)
+    for key in list(tree):
+        here = (*path, key)
+        if key not in known:
+            text = _unknown_text(key, tree.pop(key), known, path, section is Train, weights, homes)
+            yield Problem(source.place(here), key_text(here), text)
+            continue
+        field = section.model_fields.get(key)
+        inner = None if field is None else section_of(field)
+        if inner is not None and isinstance(tree[key], dict):
+            yield from _unknown_below(inner, source, tree[key], here, weights, homes)
+
+
+def _unknown_text(
+    key: str,
+    value: Any,
+    known: set[str],
+    path: KeyPath,
+    in_train: bool,
+    weights: list[str],
+    homes: dict[str, list[str]],
+) -> str:
+    found = f"(found {show(value)})"
+    if in_train and WEIGHT_KEY.match(key):
+        task = key.removesuffix("_WEIGHT").lower()
+        allowed = ["GIOU_WEIGHT", "L1_WEIGHT", *weights]
+        near = did_you_mean(key, allowed)
+        if not near and key not in known:
+            near = f" To add the task: TASKS: {{{task}: {{TYPE: <head>}}}}."
+        known_weights = ", ".join(allowed)
+        return f"unknown key {found}: TASKS holds no task '{task}'.{near} Allowed weights: {known_weights}."
+    near = did_you_mean(key, known | ({"CLS_WEIGHT"} if in_train else set()))
+    if key in homes:
+        near = f" This key belongs at {' or '.join(homes[key][:4])}."
+    where = key_text(path) or "a configuration"
+    return f"unknown key {found}.{near} Allowed in {where}: {', '.join(sorted(known))}."
+
+
+def section_of(field: FieldInfo) -> type[Section] | None:
+    """Return the section that a key holds, or None where it holds a value."""
+    for part in (field.annotation, *get_args(field.annotation)):
+        if isinstance(part, type) and issubclass(part, Section):
+            return part
+    return None
+
+
+def _homes(section: type[Section], path: KeyPath = ()) -> dict[str, list[str]]:
+    """Return for every key name the full keys that end in it."""
+    homes: dict[str, list[str]] = {}
+    for key, field in section.model_fields.items():
+        here = (*path, key)
+        homes.setdefault(key, []).append(key_text(here))
+        inner = section_of(field)
+        if inner is not None:
+            for name, places in _homes(inner, here).items():
+                homes.setdefault(name, []).extend(places)
+    return homes
+
+
+# --- types and ranges
+
+
+def type_problems(root: type[BaseModel], error: ValidationError, source: Source) -> Iterator[Problem]:
+    """Turn pydantic's errors into problems that name place, key, what was found and what is allowed."""
+    schema = root.model_json_schema()
+    for detail in error.errors():
+        path = _error_path(detail)
+        if detail["type"] == "missing":
+            node = _schema_at(schema, path)
+            yield Problem(
+                source.place(path), key_text(path), f"this key is needed; allowed: {describe(schema, node)}."
+            )
+        elif "[key]" in detail["loc"]:
+            text = "a task's name is written in small letters, digits and _, and begins with a letter"
+            yield Problem(source.place(path), key_text(path), text)
+        else:
+            found = source.value(path)
+            node = _schema_at(schema, path)
+            near = did_you_mean(found, _choices(schema, node)) if isinstance(found, str) else ""
+            about = f" {node['description']}" if "const" in node else ""
+            text = f"found {show(found)}; allowed: {describe(schema, node)}.{about}{near}"
+            yield Problem(source.place(path), key_text(path), text)
+
+
+def take_refused(error: ValidationError, tree: Tree) -> list[KeyPath]:
+    """Take the values that pydantic refused out of `tree`; return their paths (whole lists, not items)."""
+    paths = set()
+    for detail in error.errors():
+        path = _error_path(detail)
+        if detail["type"] == "missing":
+            path = path[:-1]
+        paths.add(path[: next((i for i, key in enumerate(path) if isinstance(key, int)), len(path))])
+    for path in paths:
+        node: Any = tree
+        for key in path[:-1]:
+            node = node.get(key) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(path[-1], None)
+    return list(paths)
+
+
+def _error_path(detail: ErrorDetails) -> KeyPath:
+    return tuple(key for key in detail["loc"] if key != "[key]")
+
+
+def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    return node
+
+
+def _schema_at(schema: dict[str, Any], path: KeyPath) -> dict[str, Any]:
+    """Return the part of the JSON schema that describes the value at `path`; empty where nothing does."""
+    node = schema
+    for key in path:
+        node = _resolve(schema, node)
+        options = [_resolve(schema, option) for option in node.get("anyOf", [node])]
+        node = next((found for option in options if (found := _child(option, key)) is not None), {})
+    return _resolve(schema, node)
+
+
+def _child(node: dict[str, Any], key: str | int) -> dict[str, Any] | None:
+    if isinstance(key, int):
+        return node.get("items")
+    rest = node.get("additionalProperties")
+    patterns = node.get("patternProperties", {})
+    rest = next((inner for pattern, inner in patterns.items() if re.search(pattern, key)), rest)
+    return node.get("properties", {}).get(key, rest if isinstance(rest, dict) else None)
+
+
+def _choices(schema: dict[str, Any], node: dict[str, Any]) -> list[str]:
+    options = [_resolve(schema, option) for option in node.get("anyOf", [node])]
+    return [choice for option in options for choice in option.get("enum", []) if isinstance(choice, str)]
+
+
+def describe(schema: dict[str, Any], node: dict[str, Any]) -> str:
+    """Return in words what a part of a JSON schema allows."""
+    node = _resolve(schema, node)
+    if "anyOf" in node:
+        return " or ".join(
+            describe(schema, option) for option in node["anyOf"] if option.get("type") != "null"
+        )
+    if "const" in node:
+        return f"only {show(node['const'])}"
+    if "enum" in node:
+        return ", ".join(show(choice) for choice in node["enum"])
+    kind = node.get("type")
+    if kind in ("number", "integer"):
+        return ("a number" if kind == "number" else "a whole number") + _limits(node)
+    if kind == "array":
+        return _describe_list(schema, node)
+    if kind == "object":
+        keys = [*node.get("properties", {})]
+        return f"a mapping with the keys {', '.join(keys)}" if keys else "a mapping"
+    return {
+        "string": "a text" + (", not empty" if node.get("minLength") else ""),
+        "boolean": "true or false",
+    }.get(str(kind), "a value")
+
+
+def _limits(node: dict[str, Any]) -> str:
+    words = {
+        "exclusiveMinimum": "above",
+        "minimum": "at least",
+        "exclusiveMaximum": "below",
+        "maximum": "at most",
+    }
+    limits = [f"{word} {node[key]:g}" for key, word in words.items() if key in node]
+    return " " + " and ".join(limits) if limits else ""
+
+
+def _describe_list(schema: dict[str, Any], node: dict[str, Any]) -> str:
+    least, most = node.get("minItems"), node.get("maxItems")
+    count = (
+        f" of exactly {least}"
+        if least is not None and least == most
+        else f" of at least {least}"
+        if least
+        else ""
+    )
+    item = describe(schema, node.get("items", {}))
+    return f"a list{count}" + (", each " if count else " of values, each ") + item
+
+
+def show(value: Any) -> str:
+    """Return a value as YAML writes it, cut to 80 characters."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

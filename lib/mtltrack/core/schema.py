@@ -1,0 +1,375 @@
+"""The sections of a configuration: every key with its type, range and default.
+
+Defaults are those of the published HIPTrack and OSTrack; keys that exist only here default to the published
+behaviour. The description of a key is what an editor shows (`tools/config_schema.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    WithJsonSchema,
+    model_validator,
+)
+
+
+def _no_bool(value: Any) -> Any:
+    """Refuse true and false where a number is wanted: Python counts them as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted, not true or false")
+    return value
+
+
+def _none_as_empty(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _dataset_entry(value: Any) -> Any:
+    """Accept a data set's name, or a mapping with its TYPE and arguments."""
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, dict) and isinstance(value.get("TYPE"), str) and value["TYPE"]:
+        return value
+    raise ValueError("a data set is a name or a mapping with a TYPE")
+
+
+NotBool = BeforeValidator(_no_bool)  # a range stands inside of it, or the JSON schema loses it
+Number = Annotated[float, Field(allow_inf_nan=False), NotBool]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), NotBool]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), NotBool]
+Factor = Annotated[float, Field(gt=0, le=1), NotBool]
+Share = Annotated[float, Field(ge=0, le=1), NotBool]
+Rate = Annotated[float, Field(ge=0, lt=1), NotBool]
+Count = Annotated[int, Field(ge=1), NotBool]
+CountOrZero = Annotated[int, Field(ge=0), NotBool]
+Text = Annotated[StrictStr, Field(min_length=1)]
+ThreeNumbers = Annotated[list[Number], Field(min_length=3, max_length=3)]
+PrecisionName = Literal["fp32", "bf16", "fp16"]
+DatasetEntry = Annotated[
+    Any,
+    BeforeValidator(_dataset_entry),
+    WithJsonSchema(
+        {
+            "description": "a data set's name, or {TYPE: <registered data set>, <its arguments>}",
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {
+                    "type": "object",
+                    "properties": {"TYPE": {"type": "string", "minLength": 1}},
+                    "required": ["TYPE"],
+                },
+            ],
+        }
+    ),
+]
+
+
+class Section(BaseModel):
+    """A mapping of the YAML. An empty section, or a key without a value, is as if it were not written."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    keep_null: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        if data is None:
+            return {}
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if value is not None or key in cls.keep_null}
+        return data
+
+
+class Backbone(Section):
+    TYPE: Text = Field(
+        default="vit_base_patch16_224",
+        description="Registered backbone; names ending in _ce eliminate candidates.",
+    )
+    STRIDE: Count = Field(default=16, description="Pixels a token, in both directions.")
+    EMBED_DIM: Count | None = Field(
+        default=None, description="Channels of a token; from TYPE when not given."
+    )
+    DEPTH: Count | None = Field(default=None, description="Number of blocks; from TYPE when not given.")
+    NUM_HEADS: Count | None = Field(
+        default=None, description="Attention heads of a block; from TYPE when not given."
+    )
+    BATCH_FRAMES: Literal["auto", True, False] = Field(
+        default="auto",
+        description="Whether a clip's frames go through the backbone in one batch; auto: on a GPU they do.",
+    )
+    MID_PE: Literal[False] = Field(
+        default=False, description="Position tables in the middle of the network: not built."
+    )
+    SEP_SEG: Literal[False] = Field(default=False, description="Segment embeddings: not built.")
+    CAT_MODE: Literal["direct"] = Field(
+        default="direct", description="How template and search tokens are joined."
+    )
+    MERGE_LAYER: Annotated[Literal[0], NotBool] = Field(
+        default=0, description="Block at which they are joined."
+    )
+    ADD_CLS_TOKEN: Literal[False] = Field(
+        default=False, description="A class token beside the tokens: not built."
+    )
+    CLS_TOKEN_USE_MODE: Literal["ignore", "add", "concat"] = Field(
+        default="ignore", description="Read only with a class token."
+    )
+    CE_LOC: list[CountOrZero] = Field(
+        default=[], description="Blocks (counted from 0) after which candidates are eliminated."
+    )
+    CE_KEEP_RATIO: list[Factor] = Field(
+        default=[], description="Share of search tokens kept, one a block of CE_LOC."
+    )
+    CE_TEMPLATE_RANGE: Literal["ALL", "CTR_POINT", "CTR_REC", "GT_BOX"] = Field(
+        default="ALL", description="Template tokens whose attention scores the candidates."
+    )
+
+
+class BoxHead(Section):
+    TYPE: Literal["CENTER", "CORNER", "MLP"] = Field(default="CENTER", description="The box head.")
+    NUM_CHANNELS: Annotated[int, Field(ge=8), NotBool] = Field(
+        default=256, description="Width of the head's first convolution."
+    )
+
+
+class ClsHead(Section):
+    NUM_CLASSES: Annotated[int, Field(ge=2), NotBool] | None = Field(
+        default=None, description="As TASKS.cls.NUM_CLASSES."
+    )
+    HIDDEN_DIM: Count | None = Field(default=None, description="As TASKS.cls.HIDDEN_DIM.")
+    DROPOUT: Rate | None = Field(default=None, description="As TASKS.cls.DROPOUT.")
+
+
+class History(Section):
+    KEY_DIM: Count = Field(default=64, description="Channels of a memory key.")
+    VALUE_DIM: Count | None = Field(
+        default=None, description="Channels of a memory value; half the token's when not given."
+    )
+    ENCODER_WIDTH: Count = Field(default=64, description="Width of the memory encoder's first stage.")
+
+
+class Model(Section):
+    keep_null: ClassVar[frozenset[str]] = frozenset({"PRETRAIN_FILE"})
+
+    PRETRAIN_FILE: Annotated[StrictStr, BeforeValidator(_none_as_empty)] = Field(
+        default="mae_pretrain_vit_base.pth", description="Weights to begin from; empty: from nothing."
+    )
+    NEW_HIP: StrictBool = Field(
+        default=False, description="HIPTrack: enlarge the template twice before it enters the memory."
+    )
+    MAX_MEM: Count = Field(default=150, description="HIPTrack: entries that the memory holds.")
+    HIDDEN_DIM: Count | None = Field(
+        default=None, description="Accepted; the width follows from the backbone."
+    )
+    EXTRA_MERGER: StrictBool = Field(
+        default=False, description="Accepted; never read by the published code either."
+    )
+    RETURN_INTER: Literal[False] = Field(default=False, description="Outputs of inner blocks: not built.")
+    RETURN_STAGES: list[CountOrZero] = Field(default=[], description="Read only with RETURN_INTER.")
+    CORRECT_MASK: StrictBool = Field(
+        default=False, description="HIPTrack: clamp the memory's mask as meant, not as published."
+    )
+    BACKBONE: Backbone = Backbone()
+    HEAD: BoxHead = BoxHead()
+    CLS_HEAD: ClsHead | None = Field(default=None, description="Another way to write TASKS.cls.")
+    HISTORY: History = History()
+
+
+class Scheduler(Section):
+    TYPE: Literal["step", "Mstep"] = Field(
+        default="step", description="step: every LR_DROP_EPOCH; Mstep: at MILESTONES."
+    )
+    DECAY_RATE: Factor = Field(default=0.1, description="step: factor of each drop.")
+    MILESTONES: list[Count] = Field(default=[], description="Mstep: epochs after which the rate drops.")
+    GAMMA: Factor = Field(default=0.1, description="Mstep: factor of each drop.")
+
+
+class Train(Section):
+    """Weights of tasks, TRAIN.<TASK>_WEIGHT, are further keys: see `Config.task_weight`."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+    __pydantic_extra__: dict[str, NotNegative] = Field(init=False)
+
+    LR: Positive = Field(default=1e-4, description="Learning rate.")
+    WEIGHT_DECAY: NotNegative = Field(default=1e-4, description="AdamW's weight decay.")
+    EPOCH: Count = Field(default=500, description="Epochs, without TWO_STAGE.")
+    LR_DROP_EPOCH: Count = Field(
+        default=400, description="Epochs between drops of the rate (scheduler 'step')."
+    )
+    BATCH_SIZE: Count = Field(default=16, description="Clips a step and process.")
+    NUM_WORKER: CountOrZero = Field(
+        default=8, description="Loader processes; 0: load in the training process."
+    )
+    OPTIMIZER: Literal["ADAMW"] = Field(default="ADAMW", description="The optimizer.")
+    BACKBONE_MULTIPLIER: NotNegative = Field(
+        default=0.1, description="Factor of the backbone's learning rate."
+    )
+    GIOU_WEIGHT: NotNegative = Field(default=2.0, description="Weight of the box's GIoU loss.")
+    L1_WEIGHT: NotNegative = Field(default=5.0, description="Weight of the box's L1 loss.")
+    FREEZE_LAYERS: list[CountOrZero] = Field(
+        default=[0], description="Accepted; never read by the published code either."
+    )
+    PRINT_INTERVAL: Count = Field(default=50, description="Steps between lines of progress.")
+    VAL_EPOCH_INTERVAL: Count = Field(default=20, description="Epochs between validations.")
+    SAVE_INTERVAL: Count = Field(default=1, description="Epochs between checkpoints.")
+    GRAD_CLIP_NORM: NotNegative = Field(
+        default=0.1, description="Largest norm of the gradient; 0: not clipped."
+    )
+    AMP: StrictBool = Field(default=False, description="Mixed precision: fp16 on a GPU, bf16 on a CPU.")
+    PRECISION: PrecisionName | None = Field(default=None, description="Precision by name; goes before AMP.")
+    ACCUMULATION_STEPS: Count = Field(default=1, description="Batches whose gradients make one step.")
+    BN: Literal["batch", "frozen"] = Field(default="batch", description="Statistics of trained batch norms.")
+    CE_START_EPOCH: CountOrZero = Field(default=20, description="Epoch at which elimination begins.")
+    CE_WARM_EPOCH: CountOrZero = Field(default=80, description="Epoch at which its keep ratio is reached.")
+    DROP_PATH_RATE: Rate = Field(default=0.1, description="Stochastic depth of the backbone.")
+    DEEP_SUPERVISION: StrictBool = Field(
+        default=False, description="Accepted; changes nothing in the published code either."
+    )
+    FREEZE_BACKBONE: StrictBool | None = Field(
+        default=None, description="Without TWO_STAGE; when not given: true for hiptrack, false for ostrack."
+    )
+    SCHEDULER: Scheduler = Scheduler()
+    CLS_LOSS_TYPE: Literal["CE", "FOCAL", "LABEL_SMOOTH", "BCE"] = Field(
+        default="CE", description="Loss of the task cls."
+    )
+    CLS_FOCAL_ALPHA: Positive = Field(default=0.25, description="FOCAL: its factor.")
+    CLS_FOCAL_GAMMA: NotNegative = Field(default=2.0, description="FOCAL: its exponent.")
+    CLS_LABEL_SMOOTHING: Rate = Field(
+        default=0.1, description="LABEL_SMOOTH: mass given to the other classes."
+    )
+    FREEZE_CLS_EPOCH: Annotated[int, Field(ge=-1), NotBool] = Field(
+        default=-1, description="Epoch from which the cls head no longer learns; -1 or 0: never."
+    )
+    TWO_STAGE: StrictBool = Field(default=False, description="First the new heads alone, then everything.")
+    STAGE1_EPOCHS: CountOrZero = Field(default=30, description="Epochs of stage 1.")
+    STAGE1_LR: Positive = Field(default=1e-3, description="Learning rate of stage 1.")
+    STAGE2_EPOCHS: CountOrZero = Field(default=20, description="Epochs of stage 2.")
+    STAGE2_LR: Positive = Field(default=1e-5, description="Learning rate of stage 2.")
+    FREEZE_BACKBONE_STAGE1: StrictBool = Field(
+        default=True, description="false: stage 1 trains the backbone too."
+    )
+    BOX_EPOCHS: CountOrZero = Field(
+        default=0, description="TWO_STAGE from nothing: epochs of the tracker alone before stage 1."
+    )
+    BOX_LR: Positive | None = Field(
+        default=None, description="Learning rate of those epochs; LR when not given."
+    )
+
+
+class Search(Section):
+    SIZE: Count = Field(default=320, description="Side of the search crop in pixels.")
+    FACTOR: Positive = Field(default=5.0, description="Side of the search crop in target sizes.")
+    CENTER_JITTER: NotNegative = Field(default=4.5, description="Shift of the crop while training.")
+    SCALE_JITTER: NotNegative = Field(default=0.5, description="Change of the crop's size while training.")
+    NUMBER: Count = Field(default=1, description="Search frames a clip.")
+
+
+class Template(Section):
+    SIZE: Count = Field(default=128, description="Side of the template crop in pixels.")
+    FACTOR: Positive = Field(default=2.0, description="Side of the template crop in target sizes.")
+    CENTER_JITTER: NotNegative = Field(default=0.0, description="Shift of the crop while training.")
+    SCALE_JITTER: NotNegative = Field(default=0.0, description="Change of the crop's size while training.")
+    NUMBER: Count = Field(default=1, description="Templates a clip; only 1 is built.")
+
+
+class Detail(Section):
+    SIZE: Count = Field(description="Side of the detail crop in pixels.")
+    FACTOR: Positive = Field(description="Side of the detail crop in target sizes.")
+
+
+class Sources(Section):
+    DATASETS_NAME: list[DatasetEntry] = Field(description="Names, or mappings {TYPE, arguments}.")
+    DATASETS_RATIO: list[NotNegative] = Field(description="How often each is drawn, relative to the others.")
+    SAMPLE_PER_EPOCH: Count = Field(description="Clips an epoch.")
+    CLS_ANN_DIR: StrictStr = Field(
+        default="", description="Folder of the sidecar labels, <dir>/<seq>/<seq>.jsonl."
+    )
+
+
+class TrainSources(Sources):
+    DATASETS_NAME: list[DatasetEntry] = Field(default=["LASOT", "GOT10K_vottrain"], min_length=1)
+    DATASETS_RATIO: list[NotNegative] = Field(default=[1.0, 1.0], min_length=1)
+    SAMPLE_PER_EPOCH: Count = Field(default=60000, description="Clips an epoch, over all processes.")
+
+
+class ValSources(Sources):
+    DATASETS_NAME: list[DatasetEntry] = Field(
+        default=["GOT10K_votval"], description="As TRAIN; empty: no validation."
+    )
+    DATASETS_RATIO: list[NotNegative] = Field(default=[1.0], description="As TRAIN.")
+    SAMPLE_PER_EPOCH: Count = Field(default=10000, description="Clips of one validation.")
+
+
+class Data(Section):
+    SAMPLER_MODE: Literal["causal", "trident", "trident_pro", "stark", "sequence"] = Field(
+        default="causal", description="How the frames of a clip are drawn; stark is trident."
+    )
+    MEAN: ThreeNumbers = Field(
+        default=[0.485, 0.456, 0.406], description="Mean of red, green, blue in [0, 1]."
+    )
+    STD: Annotated[list[Positive], Field(min_length=3, max_length=3)] = Field(
+        default=[0.229, 0.224, 0.225], description="Deviation of red, green, blue."
+    )
+    MAX_SAMPLE_INTERVAL: Count = Field(default=200, description="Most frames between template and search.")
+    MAX_JUMP: CountOrZero = Field(default=8, description="Accepted; never read by the published code either.")
+    MAX_BAD_FRACTION: Share = Field(
+        default=0.01, description="Share of unusable samples at which training stops."
+    )
+    DETAIL: Detail | None = Field(
+        default=None, description="A second view around the target at higher resolution."
+    )
+    SEARCH: Search = Search()
+    TEMPLATE: Template = Template()
+    TRAIN: TrainSources = TrainSources()
+    VAL: ValSources = ValSources()
+
+
+class Test(Section):
+    """Sizes and factors follow DATA and EPOCH the last training epoch unless given."""
+
+    __test__: ClassVar[bool] = False  # a section, not a test class
+
+    EPOCH: Count = Field(
+        default=500, description="Checkpoint to test; the last training epoch when not given."
+    )
+    TEMPLATE_SIZE: Count = Field(
+        default=128, description="As DATA.TEMPLATE.SIZE, from which it is taken when not given."
+    )
+    TEMPLATE_FACTOR: Positive = Field(
+        default=2.0, description="As DATA.TEMPLATE.FACTOR, from which it is taken when not given."
+    )
+    SEARCH_SIZE: Count = Field(
+        default=320, description="As DATA.SEARCH.SIZE, from which it is taken when not given."
+    )
+    SEARCH_FACTOR: Positive = Field(
+        default=5.0, description="As DATA.SEARCH.FACTOR, from which it is taken when not given."
+    )
+    UPDATE_INTERVAL: Count = Field(default=20, description="HIPTrack: frames between entries of the memory.")
+    FPS: Positive = Field(
+        default=30.0, description="Frames a second assumed for a video without time stamps."
+    )
+    PRECISION: PrecisionName = Field(default="fp32", description="Precision of testing.")
+
+
+class TaskConfig(BaseModel):
+    """One block of TASKS: the head's TYPE, the edges to cut, and the head's own arguments as further keys."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    TYPE: Text = Field(description="Registered head.")
+    DETACH: list[Text] = Field(
+        default=[], description="Heads whose features are read without a gradient to them."
+    )
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the head's own arguments by their Python names: HIDDEN_DIM: 512 is hidden_dim=512."""
+        return {key.lower(): value for key, value in (self.model_extra or {}).items() if value is not None}
+
+
+TaskName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]

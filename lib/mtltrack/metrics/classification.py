@@ -96,7 +96,8 @@ class ConditionMetrics:
         expected = (len(logits), classes) if self.multi_label else (len(logits),)
         if logits.ndim != 2 or logits.shape[1] != classes or tuple(target.shape) != expected:
             raise DataError(
-                f"{classes} classes want logits (N, {classes}) and targets {'(N, K)' if self.multi_label else '(N,)'}; "
+                f"{classes} classes want logits (N, {classes}) and targets "
+                f"{'(N, K)' if self.multi_label else '(N,)'}; "
                 f"found {tuple(logits.shape)} and {tuple(target.shape)}"
             )
         target = target.long()

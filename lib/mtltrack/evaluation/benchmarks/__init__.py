@@ -1,0 +1,70 @@
+"""Test data: named benchmarks and folders of sequences, see `load_benchmark`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mtltrack.core.errors import DataError, did_you_mean
+from mtltrack.core.paths import dataset_root
+from mtltrack.evaluation.benchmarks.known import LOADERS
+from mtltrack.evaluation.benchmarks.reading import annotation_files, folder_sequences
+from mtltrack.evaluation.benchmarks.sequence import Benchmark, FrameRanges, Sequence, parse_ranges
+
+__all__ = ["Benchmark", "FrameRanges", "Sequence", "load_benchmark", "parse_ranges"]
+
+# names that users of the published trackers know, but that can't be read here yet
+NOT_BUILT = (
+    "tc128",
+    "tc128ce",
+    "got10k_ltrval",
+    "lasot_lmdb",
+    "lasot_extension_subset",
+    "vot18",
+    "vot22",
+    "itb",
+    "tnl2k",
+)
+
+
+def load_benchmark(dataset: str, ranges: FrameRanges | None = None, sequence: str | None = None) -> Benchmark:
+    """Return the sequences that `--dataset`, `--frames` and `--sequence` name.
+
+    Args:
+        dataset: a benchmark's name, or a folder: of sequences in OTB's layout, or of one such sequence.
+        ranges: sequence name -> first and last frame, counted from 1, both included.
+        sequence: only this one: its name, or its number from 0.
+
+    Raises:
+        DataError: an unknown name, a missing folder, images and boxes that don't fit together.
+    """
+    if dataset in LOADERS:
+        benchmark = LOADERS[dataset](dataset_root(dataset))
+    elif dataset in NOT_BUILT:
+        raise DataError(
+            f"the benchmark '{dataset}' isn't built yet. Built: {', '.join(LOADERS)}; any other data can be "
+            "given as a "
+            "folder of sequences (images in img/, groundtruth.txt with x,y,w,h a line)"
+        )
+    else:
+        benchmark = folder_benchmark(Path(dataset).expanduser())
+    return benchmark.select(sequence, ranges or {})
+
+
+def folder_benchmark(folder: Path) -> Benchmark:
+    """Return the sequences of a folder: each sub-folder with `groundtruth*.txt`, or the folder itself."""
+    if not folder.is_dir():
+        raise DataError(
+            f"--dataset '{folder}' is neither a benchmark nor a folder.{did_you_mean(str(folder), LOADERS)} "
+            f"Benchmarks: {', '.join(LOADERS)}"
+        )
+    places = (
+        [folder] if annotation_files(folder) else sorted(path for path in folder.iterdir() if path.is_dir())
+    )
+    sequences = [item for place in places for item in folder_sequences(place)]
+    if not sequences:
+        raise DataError(
+            f"no sequence found in '{folder}': wanted <sequence>/groundtruth.txt (or groundtruth_rect.txt) "
+            "with a line "
+            "x,y,w,h a frame, and the images in <sequence>/img"
+        )
+    return Benchmark(folder.resolve().name, tuple(sequences))

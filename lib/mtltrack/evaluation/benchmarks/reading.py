@@ -1,0 +1,108 @@
+"""Finding images and annotation files, and pairing them."""
+
+from __future__ import annotations
+
+import csv
+import re
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtltrack.core.errors import DataError
+from mtltrack.evaluation.benchmarks.sequence import Sequence
+from mtltrack.evaluation.results import parse_numbers, read_boxes
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+IMAGE_FOLDERS = ("img", "imgs", "images", "color")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the images of a folder in the order of the last number of their names."""
+    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(files, key=lambda path: (_number(path), path.name))
+
+
+def _number(path: Path) -> int:
+    digits = re.findall(r"\d+", path.stem)
+    return int(digits[-1]) if digits else 0
+
+
+def image_folder(folder: Path) -> Path:
+    """Return the sub-folder that holds a sequence's images, or the folder itself."""
+    return next((folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()), folder)
+
+
+def annotation_files(folder: Path) -> list[Path]:
+    """Return a sequence's ground truth: one file, or one for each target (`groundtruth_rect.1.txt`, ...)."""
+    for name in ("groundtruth_rect.txt", "groundtruth.txt"):
+        if (folder / name).is_file():
+            return [folder / name]
+    numbered = sorted(
+        path for path in folder.glob("groundtruth*.txt") if re.search(r"\.\d+\.txt$", path.name)
+    )
+    if numbered:
+        return numbered
+    files = sorted(folder.glob("groundtruth*.txt"))
+    if len(files) > 1:
+        raise DataError(
+            f"'{folder}' has several ground truth files ({', '.join(path.name for path in files)}); name the "
+            "right one "
+            "groundtruth.txt"
+        )
+    return files
+
+
+@cache
+def first_image_numbers(benchmark: str) -> dict[str, int]:
+    """Return the sequences of a benchmark whose first annotated image isn't the first image."""
+    lines = resources.files(__package__).joinpath("first_images.csv").read_text(encoding="utf-8").splitlines()
+    rows = csv.reader(line for line in lines if not line.startswith("#"))
+    return {name: int(number) for kind, name, number in rows if kind == benchmark}
+
+
+def pair(
+    name: str,
+    images: list[Path],
+    boxes: NDArray[np.float64],
+    *,
+    folder: Path,
+    first_image: int | None = None,
+) -> Sequence:
+    """Pair images with boxes.
+
+    Args:
+        name: of the sequence.
+        images: in order.
+        boxes: (N, 4), in order.
+        folder: for messages and side files.
+        first_image: number in the name of the image that belongs to the first box, where the benchmark says
+            so; then images before it and after the last box are left out. None: there must be as many images
+            as boxes.
+    """
+    if first_image is not None and len(images) > len(boxes):
+        images = [path for path in images if _number(path) >= first_image][: len(boxes)]
+    return Sequence(name, tuple(images), boxes, folder=folder)
+
+
+def read_flags(path: Path) -> NDArray[np.float64]:
+    """Return the numbers of a file of flags, one a line or all in one line."""
+    text = path.read_text(encoding="utf-8").strip()
+    if "\n" not in text and re.search(r"[,\s]", text):
+        return parse_numbers(path, len(re.split(r"[,\s]+", text)))[0]
+    return parse_numbers(path, 1)[:, 0]
+
+
+def folder_sequences(folder: Path, benchmark: str = "") -> list[Sequence]:
+    """Return the sequence or, for several ground truth files, sequences of one folder in OTB's layout."""
+    files = annotation_files(folder)
+    images = image_files(image_folder(folder))
+    sequences = []
+    for path in files:
+        target = re.search(r"\.(\d+)\.txt$", path.name)
+        name = f"{folder.name}-{target[1]}" if target and len(files) > 1 else folder.name
+        first = first_image_numbers(benchmark).get(name, 1) if benchmark else None
+        sequences.append(pair(name, images, read_boxes(path), folder=folder, first_image=first))
+    return sequences

@@ -1,0 +1,193 @@
+"""Result files: where they lie, how they are written and read.
+
+Layout: `<results>/<tracker_name>/<tracker_param>[_%03d]/[got10k/|trackingnet/]<seq>.txt`, with
+`<seq>_time.txt` (seconds a frame) and, where the tracker answers more than a box, `<seq>.tasks.jsonl` beside
+it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtltrack.core.errors import DataError
+
+Array = NDArray[np.float64]
+
+SUBFOLDERS = {
+    "got10k_test": "got10k",
+    "got10k_val": "got10k",
+    "got10k_ltrval": "got10k",
+    "trackingnet": "trackingnet",
+}
+_SEPARATORS = re.compile(r"[,;\s]+")
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """The folder of one tracker's results on one benchmark.
+
+    Attributes:
+        path: holds `<seq>.txt`.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(
+        cls,
+        results: Path,
+        tracker_name: str,
+        tracker_param: str,
+        run_id: int | None = None,
+        benchmark: str = "",
+    ) -> ResultFolder:
+        """Return the folder that users of the published trackers expect."""
+        run = tracker_param if run_id is None else f"{tracker_param}_{run_id:03d}"
+        return cls(results / tracker_name / run / SUBFOLDERS.get(benchmark, ""))
+
+    def boxes(self, sequence: str) -> Path:
+        """File of the boxes."""
+        return self.path / f"{sequence}.txt"
+
+    def times(self, sequence: str) -> Path:
+        """File of the seconds a frame."""
+        return self.path / f"{sequence}_time.txt"
+
+    def tasks(self, sequence: str) -> Path:
+        """File of what the other heads said, a JSON object a line."""
+        return self.path / f"{sequence}.tasks.jsonl"
+
+    def sequences(self) -> list[str]:
+        """Names of the sequences that have boxes here."""
+        names = (path.stem for path in self.path.glob("*.txt"))
+        return sorted(name for name in names if not name.endswith("_time"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file as a whole: readers see the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def format_boxes(boxes_xywh: Array, decimals: int = 0) -> str:
+    """Return tab-separated lines x, y, w, h.
+
+    Args:
+        boxes_xywh: (N, 4) pixels.
+        decimals: 0 truncates towards zero to integers, as the published trackers' files are; more are
+            rounded.
+    """
+    if decimals < 0:
+        raise DataError(f"decimals must be 0 or more; found {decimals}")
+    if not np.isfinite(boxes_xywh).all():
+        row = int(np.argmax(~np.isfinite(boxes_xywh).all(axis=1)))
+        raise DataError(
+            f"box {row + 1} to be written is {boxes_xywh[row].tolist()}: a tracker must answer numbers"
+        )
+    if decimals == 0:
+        rows = [[str(int(value)) for value in row] for row in boxes_xywh]
+    else:
+        rows = [[f"{value:.{decimals}f}" for value in row] for row in boxes_xywh]
+    return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def parse_numbers(path: Path, columns: int) -> Array:
+    """Read a text file of numbers separated by tabs, commas, semicolons or spaces; empty lines at the end
+    don't count.
+
+    Args:
+        path: the file.
+        columns: numbers a line.
+
+    Returns:
+        (N, columns) float64.
+
+    Raises:
+        DataError: no such file, or a line that doesn't hold so many numbers; it names file and line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except OSError as error:
+        raise DataError(f"can't read '{path}': {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"'{path}' is not a text file of numbers: {error}") from error
+    values = np.empty((len(lines), columns))
+    for number, line in enumerate(lines):
+        words = _SEPARATORS.split(line.strip(" \t,;\r"))
+        try:
+            values[number] = [float(word) for word in words]
+        except ValueError as error:
+            wanted = "4 numbers x, y, w, h" if columns == 4 else f"{columns} number(s)"
+            raise DataError(f"'{path}', line {number + 1}: wanted {wanted}, found '{line[:80]}'") from error
+    return values
+
+
+def read_boxes(path: Path) -> Array:
+    """Return the boxes (N, 4) x, y, w, h of a result or annotation file, see `parse_numbers`."""
+    boxes = parse_numbers(path, 4)
+    if len(boxes) == 0:
+        raise DataError(f"'{path}' is empty; wanted a line x, y, w, h for each frame")
+    return boxes
+
+
+def write_results(
+    folder: ResultFolder,
+    sequence: str,
+    boxes_xywh: Array,
+    seconds: Sequence[float],
+    tasks: Iterable[dict[str, Any]] | None = None,
+    decimals: int = 0,
+) -> None:
+    """Write one sequence's files; the boxes last, so that their file says that the others are complete.
+
+    Args:
+        folder: where to.
+        sequence: its name.
+        boxes_xywh: (N, 4) pixels, the first is the box that the tracker was started with.
+        seconds: N.
+        tasks: one JSON object a frame with "frame", counted from 1, or None when there is nothing but boxes.
+        decimals: see `format_boxes`.
+    """
+    text = format_boxes(boxes_xywh, decimals)
+    if tasks is None:
+        folder.tasks(sequence).unlink(missing_ok=True)
+    else:
+        lines = (json.dumps(item, default=_plain, allow_nan=False) for item in tasks)
+        write_text(folder.tasks(sequence), "".join(line + "\n" for line in lines))
+    write_text(folder.times(sequence), "".join(f"{value:.6f}\n" for value in seconds))
+    write_text(folder.boxes(sequence), text)
+
+
+def _plain(value: Any) -> Any:
+    """Turn arrays and tensors into what JSON knows."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a head's answer holds a {type(value).__name__}, which JSON doesn't know")
+
+
+def read_tasks(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a `.tasks.jsonl` file; `DataError` names a line that doesn't parse."""
+    items = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            item = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"'{path}', line {number}: not JSON ({error.msg})") from error
+        if not isinstance(item, dict) or not isinstance(item.get("frame"), int):
+            raise DataError(f"'{path}', line {number}: wanted an object with 'frame', found '{line[:80]}'")
+        items.append(item)
+    return items

@@ -1,0 +1,360 @@
+"""Runs a tracker over sequences, in this process or in several, and writes the results.
+
+The model comes as a factory: a callable that a worker process can unpickle and call with a device.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtltrack.core.errors import DataError, MtltrackError
+from mtltrack.evaluation.benchmarks.sequence import Sequence
+from mtltrack.evaluation.results import ResultFolder, read_boxes, write_results
+
+Array = NDArray[np.float64]
+
+
+class FrameTracker(Protocol):
+    """What the runner needs of a tracker; `mtltrack.evaluation.online.OnlineTracker` is one."""
+
+    def initialize(self, rgb: NDArray[np.uint8], box_xywh: list[float]) -> Any:
+        """Start on a frame (H, W, 3) uint8 RGB with the target's box x, y, w, h in pixels."""
+
+    def track(self, rgb: NDArray[np.uint8]) -> dict[str, Any]:
+        """Answer {"target_bbox": [x, y, w, h], "score": float, "tasks": {name: {...}}} for the next frame."""
+
+
+# called once a process with the device to use (None: the tracker's own choice)
+TrackerFactory = Callable[[str | None], FrameTracker]
+
+
+class EvaluationError(MtltrackError, RuntimeError):
+    """Sequences couldn't be run."""
+
+
+@dataclass
+class Tracked:
+    """One sequence's results.
+
+    Attributes:
+        boxes_xywh: (N, 4) pixels, the first is the box given.
+        seconds: N, the time each frame took with its reading left out.
+        tasks: one object a frame for `.tasks.jsonl`, or None when the tracker has no heads but the box.
+    """
+
+    boxes_xywh: Array
+    seconds: list[float]
+    tasks: list[dict[str, Any]] | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every worker must know.
+
+    Attributes:
+        folder: where results go.
+        decimals: of the boxes written.
+        debug: 1 and above: a worker's failure comes with its traceback.
+    """
+
+    folder: ResultFolder
+    decimals: int = 0
+    debug: int = 0
+
+
+@dataclass
+class RunSummary:
+    """What became of the sequences.
+
+    Attributes:
+        done: names that were run, with their frames and seconds.
+        skipped: names whose results were there already.
+        failed: name -> what went wrong.
+    """
+
+    done: dict[str, tuple[int, float]] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames a second of one process: tracking only, reading of images left out; the first frame isn't "
+        "counted."""
+        frames = sum(count - 1 for count, _ in self.done.values())
+        seconds = sum(value for _, value in self.done.values())
+        return frames / seconds if seconds else float("nan")
+
+
+class Progress(Protocol):
+    """Told about each event; see `mtltrack.evaluation.progress`."""
+
+    def __call__(self, event: str, sequence: str, frames: int, seconds: float) -> None: ...
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Return an image as (H, W, 3) uint8 RGB, or raise `DataError` naming the file."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(
+            f"can't read the image '{path}': {'it is damaged' if path.exists() else 'no such file'}"
+        )
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def track_sequence(tracker: FrameTracker, sequence: Sequence) -> Tracked:
+    """Start the tracker on the first frame and follow the target to the last."""
+    sequence.check_init_box()
+    boxes = np.empty((len(sequence), 4))
+    boxes[0] = sequence.boxes_xywh[0]
+    seconds: list[float] = []
+    tasks: list[dict[str, Any]] = [{"frame": sequence.first_frame}]
+    has_tasks = False
+    for index, path in enumerate(sequence.frames):
+        image = read_rgb(path)
+        start = time.perf_counter()
+        if index == 0:
+            tracker.initialize(image, sequence.init_box)
+        else:
+            answer = tracker.track(image)
+            boxes[index] = answer["target_bbox"]
+            has_tasks = has_tasks or bool(answer.get("tasks"))
+            entry = {"frame": sequence.first_frame + index, "score": answer.get("score")}
+            tasks.append({**entry, **answer.get("tasks", {})})
+        seconds.append(time.perf_counter() - start)
+    return Tracked(boxes, seconds, tasks if has_tasks else None)
+
+
+def run_one(tracker: FrameTracker, sequence: Sequence, settings: Settings) -> tuple[int, float]:
+    """Track one sequence and write its files; return frames and seconds of tracking without the first "
+    "frame."""
+    tracked = track_sequence(tracker, sequence)
+    write_results(
+        settings.folder, sequence.name, tracked.boxes_xywh, tracked.seconds, tracked.tasks, settings.decimals
+    )
+    return len(sequence), sum(tracked.seconds[1:])
+
+
+def pending(
+    sequences: Items[Sequence], folder: ResultFolder, force: bool
+) -> tuple[list[Sequence], list[str]]:
+    """Return the sequences to run and the names of those that have results already.
+
+    Results with another number of boxes than the sequence has frames (another range was tested) are made
+    again.
+    """
+    todo, there = [], []
+    for sequence in sequences:
+        path = folder.boxes(sequence.name)
+        if not force and path.is_file() and len(read_boxes(path)) == len(sequence):
+            there.append(sequence.name)
+        else:
+            todo.append(sequence)
+    return todo, there
+
+
+def run(
+    factory: TrackerFactory,
+    sequences: Items[Sequence],
+    settings: Settings,
+    *,
+    threads: int = 0,
+    devices: Items[str | None] = (None,),
+    force: bool = False,
+    progress: Progress | None = None,
+) -> RunSummary:
+    """Run every sequence that has no results yet.
+
+    Args:
+        factory: makes the tracker, once a process.
+        sequences: the test data.
+        settings: where results go.
+        threads: processes; 0 or 1: this one.
+        devices: the processes take these in turn.
+        force: run sequences that have results, too.
+        progress: told of each event: "start", "done", "failed", "skipped".
+
+    Returns:
+        What became of each sequence; a failing sequence doesn't end the run.
+
+    Raises:
+        EvaluationError: the tracker can't be built in a worker process.
+    """
+    tell = progress or _silent
+    todo, there = pending(sequences, settings.folder, force)
+    summary = RunSummary(skipped=there)
+    for name in there:
+        tell("skipped", name, 0, 0.0)
+    if not todo:
+        return summary
+    if threads > 1 and len(todo) > 1:
+        _run_workers(factory, todo, settings, min(threads, len(todo)), devices, summary, tell)
+    else:
+        _run_here(factory, todo, settings, devices[0], summary, tell)
+    return summary
+
+
+def _silent(event: str, sequence: str, frames: int, seconds: float) -> None:  # noqa: ARG001
+    return None
+
+
+def _explain(error: BaseException, debug: int) -> str:
+    """Return one line for an error in the data, the traceback for anything else."""
+    if isinstance(error, MtltrackError) and debug < 1:
+        return str(error)
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _run_here(
+    factory: TrackerFactory,
+    todo: list[Sequence],
+    settings: Settings,
+    device: str | None,
+    summary: RunSummary,
+    tell: Progress,
+) -> None:
+    tracker = factory(device)
+    for sequence in todo:
+        tell("start", sequence.name, len(sequence), 0.0)
+        try:
+            frames, seconds = run_one(tracker, sequence, settings)
+        except Exception as error:  # whatever a sequence does, the others must run; it is reported
+            summary.failed[sequence.name] = _explain(error, settings.debug)
+            tell("failed", sequence.name, 0, 0.0)
+        else:
+            summary.done[sequence.name] = (frames, seconds)
+            tell("done", sequence.name, frames, seconds)
+
+
+def _work(
+    connection: Connection,
+    factory: TrackerFactory,
+    settings: Settings,
+    device: str | None,
+    torch_threads: int,
+) -> None:
+    """A worker's life: build the tracker, then run each sequence that comes until None comes."""
+    torch.set_num_threads(torch_threads)
+    cv2.setNumThreads(torch_threads)
+    try:
+        tracker = factory(device)
+    except Exception as error:  # reported to the parent, which ends the run
+        connection.send(("broken", _explain(error, settings.debug), 0, 0.0))
+        return
+    connection.send(("ready", "", 0, 0.0))
+    while (sequence := connection.recv()) is not None:
+        try:
+            frames, seconds = run_one(tracker, sequence, settings)
+        except Exception as error:  # whatever a sequence does, the others must run; it is reported
+            connection.send(("failed", _explain(error, settings.debug), 0, 0.0))
+        else:
+            connection.send(("done", "", frames, seconds))
+
+
+class _Worker:
+    """A process, the connection to it and the sequence that it is at."""
+
+    def __init__(
+        self, factory: TrackerFactory, settings: Settings, device: str | None, torch_threads: int
+    ) -> None:
+        # spawn: a forked child inherits the locks of torch's threads without the threads
+        context = get_context("spawn")
+        self.connection, other = context.Pipe()
+        arguments = (other, factory, settings, device, torch_threads)
+        self.process = context.Process(target=_work, args=arguments, daemon=True)
+        self.process.start()
+        other.close()
+        self.sequence: Sequence | None = None
+
+    def give(self, sequence: Sequence | None) -> None:
+        """Hand over the next sequence, or None to end."""
+        self.sequence = sequence
+        self.connection.send(sequence)
+
+    def close(self) -> None:
+        """Let the process end; one that is still at work is stopped."""
+        self.connection.close()
+        self.process.join(timeout=5)
+        if self.process.is_alive():
+            self.process.terminate()
+            self.process.join()
+
+
+def _run_workers(
+    factory: TrackerFactory,
+    todo: list[Sequence],
+    settings: Settings,
+    count: int,
+    devices: Items[str | None],
+    summary: RunSummary,
+    tell: Progress,
+) -> None:
+    """Run sequences in `count` processes that take them from one queue, the longest first."""
+    queue = deque(sorted(todo, key=len, reverse=True))
+    torch_threads = max(1, (os.cpu_count() or 1) // count)
+
+    def start(index: int) -> _Worker:
+        return _Worker(factory, settings, devices[index % len(devices)], torch_threads)
+
+    workers = [start(index) for index in range(count)]
+    started = count
+    try:
+        while workers:
+            ready = wait([worker.connection for worker in workers])
+            for worker in [item for item in workers if item.connection in ready]:
+                if not _hear(worker, queue, summary, tell):
+                    workers.remove(worker)
+                    worker.close()
+                    if queue and worker.sequence is not None:  # it died; another takes its place
+                        workers.append(start(started))
+                        started += 1
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def _hear(worker: _Worker, queue: deque[Sequence], summary: RunSummary, tell: Progress) -> bool:
+    """Take one message of a worker and give it the next sequence; False when the worker is at its end."""
+    try:
+        kind, text, frames, seconds = worker.connection.recv()
+    except EOFError:
+        worker.process.join()
+        if worker.sequence is None:
+            raise EvaluationError(
+                f"a worker process ended with status {worker.process.exitcode} before it had a tracker; run "
+                "with "
+                "--threads 1 to see why"
+            ) from None
+        name = worker.sequence.name
+        summary.failed[name] = f"the worker process died with status {worker.process.exitcode}"
+        tell("failed", name, 0, 0.0)
+        return False
+    if kind == "broken":
+        raise EvaluationError(f"the tracker can't be built in a worker process: {text}")
+    if kind == "failed" and worker.sequence is not None:
+        summary.failed[worker.sequence.name] = text
+        tell("failed", worker.sequence.name, 0, 0.0)
+    elif kind == "done" and worker.sequence is not None:
+        summary.done[worker.sequence.name] = (frames, seconds)
+        tell("done", worker.sequence.name, frames, seconds)
+    if not queue:
+        worker.give(None)
+        return False
+    worker.give(queue.popleft())
+    if worker.sequence is not None:
+        tell("start", worker.sequence.name, len(worker.sequence), 0.0)
+    return True

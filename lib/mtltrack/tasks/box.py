@@ -175,10 +175,9 @@ def decode_center_top(
     where = cells[:, None].expand(-1, 2, -1)  # (B, 2, count)
     size = size_map.flatten(2).gather(2, where)
     offset = offset_map.flatten(2).gather(2, where)
-    corner = torch.stack([cells % width, cells // width], dim=1).to(offset.dtype)  # (B, 2, count)
-    scale = torch.tensor([width, height], dtype=offset.dtype).to(offset.device, non_blocking=True)
-    centre = (corner + offset) / scale[:, None]
-    return torch.cat([centre, size], dim=1).transpose(1, 2), scores
+    x = (cells % width + offset[:, 0]) / width
+    y = (cells // width + offset[:, 1]) / height
+    return torch.stack([x, y, size[:, 0], size[:, 1]], dim=-1), scores
 
 
 @HEADS.register_module(name="CORNER")

@@ -1,0 +1,1 @@
+"""Comparison with reference outputs of the published trackers (see `tools/check_parity.py`)."""

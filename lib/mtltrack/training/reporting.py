@@ -1,0 +1,120 @@
+"""What is told about an epoch while it runs and when it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mtltrack.core.types import Clip
+from mtltrack.data.faults import FaultLog
+from mtltrack.training.averages import Averages
+from mtltrack.training.monitors import Monitors, Progressed
+from mtltrack.training.step import StepResult
+from mtltrack.training.validation import example_images
+from mtltrack.training.weighting import world_size
+
+GRAD_NORM = "grad_norm"
+
+
+@dataclass(frozen=True)
+class EpochPlace:
+    """Which epoch it is.
+
+    Attributes:
+        stage: name of its stage.
+        epoch: number in the run, from 1.
+        epochs: of the run.
+        steps: of this epoch.
+        steps_before: optimizer steps of the run before this epoch.
+    """
+
+    stage: str
+    epoch: int
+    epochs: int
+    steps: int
+    steps_before: int
+
+
+class EpochReport:
+    """Gathers what the steps of an epoch measured and tells the monitors.
+
+    Every rank must make one and call the same methods at the same steps: means are taken over all ranks.
+
+    Args:
+        monitors: who is told.
+        place: which epoch it is.
+        print_interval: steps between two reports.
+    """
+
+    def __init__(self, monitors: Monitors, place: EpochPlace, print_interval: int) -> None:
+        self.monitors = monitors
+        self.place = place
+        self.print_interval = print_interval
+        self.faults = FaultLog()
+        self._recent, self._whole = Averages(), Averages()
+        self._started = self._reported = time.perf_counter()
+        self._samples = 0
+        self._last: tuple[Clip, StepResult] | None = None
+        monitors.tell(lambda monitor: monitor.epoch(place.stage, place.epoch, place.epochs, place.steps))
+
+    def add(self, step: int, clips: Sequence[Clip], result: StepResult, rates: Mapping[str, float]) -> None:
+        """Take in a step; report when it is time.
+
+        Args:
+            step: number in the epoch, from 1.
+            clips: its micro-batches.
+            result: what it measured.
+            rates: learning rate by optimizer group.
+        """
+        for clip in clips:
+            self.faults.add(clip.sources)
+            self._samples += clip.batch_size
+        if result.refused is None:
+            finite = result.grad_norm.isfinite().float()  # a gradient scaler probes with infinite norms
+            values = {**result.scalars, GRAD_NORM: result.grad_norm.float()}
+            self._recent.add(values, {**result.measured, GRAD_NORM: finite})
+            self._last = (clips[-1], result)
+        else:
+            self.monitors.message(f"epoch {self.place.epoch} step {step}: step refused, {result.refused}")
+        self.monitors.tell(lambda monitor: monitor.step())
+        if step % self.print_interval == 0 or step == self.place.steps:
+            self._report(step, rates)
+
+    def _report(self, step: int, rates: Mapping[str, float]) -> None:
+        now = time.perf_counter()
+        self._whole.merge(self._recent)
+        means = self._recent.take()
+        place = self.place
+        steps_left = place.steps - step + (place.epochs - place.epoch) * place.steps
+        progressed = Progressed(
+            stage=place.stage,
+            epoch=place.epoch,
+            epochs=place.epochs,
+            step=step,
+            steps=place.steps,
+            global_step=place.steps_before + step,
+            grad_norm=means.pop(GRAD_NORM, float("nan")),
+            scalars=means,
+            rates=rates,
+            samples_per_second=self._samples * world_size() / max(now - self._reported, 1e-9),
+            seconds_left=steps_left * (now - self._started) / step,
+        )
+        self.monitors.tell(lambda monitor: monitor.progress(progressed))
+        self._reported, self._samples = now, 0
+
+    def finish(self, max_bad_fraction: float) -> None:
+        """Report the epoch's means, an example picture and the bad samples.
+
+        Raises:
+            DataError: more than `max_bad_fraction` of the samples were bad.
+        """
+        means, place = self._whole.take(), self.place
+        step = place.steps_before + place.steps
+        self.monitors.tell(lambda monitor: monitor.scalars("epoch", means, place.epoch, step))
+        images = None if self._last is None else example_images(self._last[0], self._last[1].outputs)
+        if images is not None:
+            self.monitors.tell(lambda monitor: monitor.images("train/boxes", images, step))
+        if self.faults.report():
+            self.monitors.message(f"epoch {place.epoch}: {self.faults.report()}")
+        self.faults.check(max_bad_fraction)

@@ -1,0 +1,58 @@
+"""How to train, and where a run stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train, whatever the stage. Names follow the YAML.
+
+    Attributes:
+        lambdas: weight of each task's loss.
+        mean: DATA.MEAN.
+        std: DATA.STD.
+        weight_decay: TRAIN.WEIGHT_DECAY.
+        optimizer: TRAIN.OPTIMIZER.
+        grad_clip_norm: TRAIN.GRAD_CLIP_NORM, 0 for no clipping.
+        accumulation_steps: TRAIN.ACCUMULATION_STEPS, batches a step.
+        batch_norm: TRAIN.BN, "batch" or "frozen".
+        print_interval: TRAIN.PRINT_INTERVAL, steps between reports.
+        val_interval: TRAIN.VAL_EPOCH_INTERVAL.
+        save_interval: TRAIN.SAVE_INTERVAL; the last epoch of a stage is always saved.
+        max_bad_fraction: DATA.MAX_BAD_FRACTION.
+        seed: of the run; a resumed run must have the same.
+    """
+
+    lambdas: Mapping[str, float]
+    mean: Sequence[float] = (0.485, 0.456, 0.406)
+    std: Sequence[float] = (0.229, 0.224, 0.225)
+    weight_decay: float = 1e-4
+    optimizer: str = "ADAMW"
+    grad_clip_norm: float = 0.1
+    accumulation_steps: int = 1
+    batch_norm: str = "batch"
+    print_interval: int = 50
+    val_interval: int = 20
+    save_interval: int = 1
+    max_bad_fraction: float = 0.01
+    seed: int = 42
+
+
+@dataclass
+class Position:
+    """Where a run stands: everything done so far.
+
+    Attributes:
+        stage: index of the stage.
+        stage_epoch: epochs of that stage that are done.
+        epoch: epochs of the run that are done.
+        step: optimizer steps of the run that are done (refused ones included).
+    """
+
+    stage: int = 0
+    stage_epoch: int = 0
+    epoch: int = 0
+    step: int = 0

@@ -1,0 +1,203 @@
+"""One optimizer step: forward, loss, backward, clipping, and the refusal of steps that are not finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mtltrack.core.errors import TrainingError
+from mtltrack.core.types import Clip, TaskOutput
+from mtltrack.training.weighting import LossReport, label_counts, total_loss, world_size
+
+MOST_REFUSALS = 10
+
+
+@dataclass
+class StepResult:
+    """What a step measured; everything stays on the device.
+
+    Attributes:
+        scalars: "total", "<task>", "<task>/<term>", summed over the micro-batches.
+        measured: 1 for a task that had a label in this step, 0 for one that had none.
+        grad_norm: norm of all gradients before clipping.
+        outputs: the heads' answers to the last micro-batch.
+        refused: why the step was not made, or None.
+    """
+
+    scalars: dict[str, Tensor]
+    measured: dict[str, Tensor]
+    grad_norm: Tensor
+    outputs: dict[str, TaskOutput]
+    refused: str | None = None
+
+
+class StepRunner:
+    """Makes the steps of one stage.
+
+    Args:
+        accelerator: device, precision, clipping, gradient synchronisation.
+        tracker: the model without wrapper.
+        model: the model as accelerate prepared it.
+        optimizer: as accelerate prepared it.
+        lambdas: weight of each task.
+        excluded: tasks whose losses are measured only.
+        mean: DATA.MEAN.
+        std: DATA.STD.
+        grad_clip_norm: largest norm of all gradients together; 0 leaves them as they are.
+    """
+
+    def __init__(
+        self,
+        *,
+        accelerator: Accelerator,
+        tracker: Any,
+        model: nn.Module,
+        optimizer: Any,
+        lambdas: Mapping[str, float],
+        excluded: Collection[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        grad_clip_norm: float,
+    ) -> None:
+        self.accelerator = accelerator
+        self.tracker = tracker
+        self.model = model
+        self.optimizer = optimizer
+        self.lambdas = lambdas
+        self.excluded = frozenset(excluded)
+        self.mean, self.std = list(mean), list(std)
+        self.max_norm = grad_clip_norm if grad_clip_norm > 0 else math.inf
+        self.parameters = [parameter for parameter in tracker.parameters() if parameter.requires_grad]
+        self._statistics = BatchStatistics(tracker)
+        self._refusals = 0
+
+    def run(self, clips: Sequence[Clip], keep_rate: float | None) -> StepResult:
+        """Make one step from the micro-batches `clips`.
+
+        The loss is that of one big batch: labelled samples are counted over all micro-batches and ranks.
+
+        Raises:
+            TrainingError: ten steps in a row were not finite.
+        """
+        clips = [clip.to(self.accelerator.device) for clip in clips]
+        heads = self.tracker.heads()
+        counts, ranks = label_counts(list(heads), clips), world_size()
+        self._statistics.remember()
+        reports: list[LossReport] = []
+        outputs: dict[str, TaskOutput] = {}
+        for number, clip in enumerate(clips):
+            last = number == len(clips) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                outputs = self.model(clip.normalised(self.mean, self.std), keep_rate=keep_rate)
+                report = total_loss(
+                    heads, outputs, clip, self.lambdas, excluded=self.excluded, counts=counts, ranks=ranks
+                )
+                self.accelerator.backward(report.total)
+            reports.append(report)
+        norm = self._clipped_norm()
+        result = StepResult(
+            scalars=_summed(reports),
+            measured={task: (count.sum() > 0).float() for task, count in counts.items()},
+            grad_norm=norm,
+            outputs=outputs,
+        )
+        if self._is_finite(result):
+            self.optimizer.step()
+            self._refusals = 0
+        else:
+            result.refused = self._refuse(reports, clips)
+        self.optimizer.zero_grad(set_to_none=True)
+        return result
+
+    def _clipped_norm(self) -> Tensor:
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.max_norm)
+        return torch.as_tensor(norm).detach()
+
+    def _is_finite(self, result: StepResult) -> bool:
+        """Tell, the same on every rank, whether the step may be made: a step's one wait for the device."""
+        finite = torch.isfinite(result.scalars["total"])
+        if self.accelerator.scaler is None:  # a scaler looks for infinite gradients itself and skips the step
+            finite = finite & torch.isfinite(result.grad_norm)
+        flag = finite.float()
+        if world_size() > 1:
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MIN)
+        return bool(flag.item())
+
+    def _refuse(self, reports: Sequence[LossReport], clips: Sequence[Clip]) -> str:
+        """Leave the weights as they are, name the culprits and give up after too many refusals in a row."""
+        self._refusals += 1
+        why = self._reason(reports, clips)
+        self._statistics.restore()
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.update()
+        if self._refusals >= MOST_REFUSALS:
+            raise TrainingError(
+                f"{self._refusals} steps in a row were not finite; the last: {why}. Lower the learning rate "
+                "(TRAIN.LR, STAGE1_LR, STAGE2_LR, BOX_LR), set TRAIN.GRAD_CLIP_NORM, or look at these samples"
+            )
+        return why
+
+    def _reason(self, reports: Sequence[LossReport], clips: Sequence[Clip]) -> str:
+        named = [text for report, clip in zip(reports, clips, strict=True) for text in culprits(report, clip)]
+        if named:
+            return "loss not finite: " + "; ".join(named[:5]) + (" ..." if len(named) > 5 else "")
+        gradients = [
+            name
+            for name, parameter in self.tracker.named_parameters()
+            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
+        ]
+        if not gradients:
+            return "loss not finite on another process"
+        more = f" and {len(gradients) - 5} more" if len(gradients) > 5 else ""
+        samples = ", ".join(describe(source) for clip in clips for source in clip.sources) or "unknown"
+        return f"gradient not finite at {', '.join(gradients[:5])}{more}; samples: {samples}"
+
+
+def culprits(report: LossReport, clip: Clip) -> list[str]:
+    """Return one text a loss term and sample that isn't finite: the task, the term and what the sample is."""
+    found = []
+    for name, values in report.per_sample.items():
+        bad = (~torch.isfinite(values)).any(dim=1)  # (B,)
+        for row in bad.nonzero().flatten().tolist():
+            source = describe(clip.sources[row]) if row < len(clip.sources) else f"sample {row} of the batch"
+            found.append(f"task {name.replace('/', ' (', 1)}) at {source}")
+    return found
+
+
+def describe(source: Mapping[str, Any]) -> str:
+    """Return a sample's origin as a person would name it: data set, sequence, frames."""
+    parts = [str(source[key]) for key in ("dataset", "sequence") if source.get(key) is not None]
+    frames = [f"{key.replace('_', ' ')} {source[key]}" for key in source if "frame" in str(key)]
+    return " ".join([" / ".join(parts), *frames]).strip() or str(dict(source))
+
+
+def _summed(reports: Sequence[LossReport]) -> dict[str, Tensor]:
+    first, *others = [report.scalars() for report in reports]
+    for other in others:
+        first = {name: value + other[name] for name, value in first.items()}
+    return first
+
+
+class BatchStatistics:
+    """Remembers the statistics of the BatchNorms that train, so that a refused step leaves no trace."""
+
+    def __init__(self, model: nn.Module) -> None:
+        modules = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
+        self._live = [buffer for module in modules for buffer in module.buffers()]
+        self._saved = [buffer.clone() for buffer in self._live]
+
+    def remember(self) -> None:
+        for saved, live in zip(self._saved, self._live, strict=True):
+            saved.copy_(live)
+
+    def restore(self) -> None:
+        for saved, live in zip(self._saved, self._live, strict=True):
+            live.copy_(saved)

@@ -67,7 +67,10 @@ for module in pkgutil.walk_packages(mtltrack.__path__, "mtltrack."):
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, str(site)],
-        cwd=elsewhere, env=environment, capture_output=True, text=True,
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert list(elsewhere.iterdir()) == [], "importing wrote files"

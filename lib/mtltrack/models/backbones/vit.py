@@ -81,7 +81,7 @@ class OneStreamViT(nn.Module):
             self.temporal_pos_embed_z = nn.Parameter(torch.zeros(1, 1, embed_dim))
             self.temporal_pos_embed_x = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.temporal_embedding = temporal_embedding
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
         self.blocks = nn.ModuleList(OneStreamBlock(embed_dim, num_heads, rate) for rate in rates)
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
         self._initialise()

@@ -1,0 +1,67 @@
+"""Compare whole trackers on the synthetic video (`tracker_runs.json`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mtltrack.core.config import config_from_dict
+from mtltrack.evaluation.online import OnlineTracker
+from parity import recipe
+from parity.models import Case, build, parse_case
+from parity.report import Report
+from parity.track import digest
+
+
+class RecordingTracker(OnlineTracker):
+    """Notes the box before it is mapped to the frame."""
+
+    pred_box: Sequence[float]
+    resize_factor: float
+
+    def _to_frame(self, box_cxcywh: Sequence[float], factor: float) -> list[float]:
+        self.pred_box, self.resize_factor = box_cxcywh, factor
+        return super()._to_frame(box_cxcywh, factor)
+
+
+def _settings(case: Case) -> Any:
+    factor = 5.0 if case.family == "hip" else 4.0
+    crops = {"SEARCH": {"SIZE": case.search_size, "FACTOR": factor}, "TEMPLATE": {"SIZE": case.template_size}}
+    return config_from_dict({"DATA": crops}, name=case.name)
+
+
+def compare_runs(reference: dict[str, Any], report: Report) -> None:
+    """Compare every run whose name tells a model."""
+    for name, run in reference.items():
+        case = parse_case(name)
+        report.decision(f"{name}: the name tells the model", case is not None)
+        if case is not None:
+            _compare_run(case, run, report)
+
+
+def _compare_run(case: Case, run: dict[str, Any], report: Report) -> None:
+    net = build(case)
+    with torch.no_grad():
+        net.box_head.conv5_size.bias.fill_(run["size_bias"])
+    tracker = RecordingTracker(net, _settings(case))
+    picture, box = recipe.frame(0)
+    report.value(f"{case.name}: init", box, run["init"], "exact")
+    tracker.initialize(picture, box)
+    report.decision(f"{case.name}: template", digest(tracker._template) == run["template_sha"])
+    report.value(f"{case.name}: template_mean", tracker._template.mean(), run["template_mean"])
+    if "template_box" in run:
+        report.value(f"{case.name}: template_box", tracker._template_box[0], run["template_box"], "box")
+    scale = {"tolerance": 1e-5 * case.search_size}  # pixels: a unit crop's 1e-5
+    for frame in run["frames"]:
+        name = f"{case.name} frame {frame['frame']}"
+        assert tracker.state is not None
+        report.value(f"{name}: state_before", tracker.state, frame["state_before"], **scale)
+        answer = tracker.track(recipe.frame(frame["frame"])[0])
+        report.value(f"{name}: resize_factor", tracker.resize_factor, frame["resize_factor"], "box")
+        report.value(f"{name}: pred_box", tracker.pred_box, frame["pred_box"], **scale)
+        report.value(f"{name}: target_bbox", answer["target_bbox"], frame["target_bbox"], **scale)
+    if "mem_cnt" in run:
+        memory = tracker._memory
+        report.decision(f"{case.name}: entries", memory is not None and memory.count == run["mem_cnt"])

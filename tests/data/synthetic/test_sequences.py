@@ -9,10 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mtltrack.core.conditions import condition_names, normal_index
 from mtltrack.core.errors import DataError
 from mtltrack.core.registry import DATASETS
+from mtltrack.data.augment import CropSettings, ViewSettings
+from mtltrack.data.collate import collate
+from mtltrack.data.sampler import ClipDataset
 from mtltrack.data.synthetic import conditions, motion, render
 from mtltrack.data.synthetic.sequences import SyntheticSequences, single_labels
 
@@ -212,3 +216,15 @@ def test_draws_a_hundred_frames_a_second() -> None:
     for frame in range(60):
         world.image(0, frame)
     assert 60 / (time.process_time() - began) > 100
+
+
+def test_clips_are_drawn_with_boxes_and_conditions() -> None:
+    world = SyntheticSequences(num_sequences=3, num_frames=40, size=(160, 120))
+    crop = CropSettings(template=ViewSettings(32, 2.0), search=ViewSettings(64, 4.0))
+    clips = ClipDataset([world], [1], samples_per_epoch=4, num_search=2, crop=crop)
+    clip = collate([clips[(1, k)] for k in range(4)])
+    assert clip.search.shape == (4, 2, 3, 64, 64)
+    assert clip.labels["box"]["valid"].all() and clip.labels["cls"]["valid"].all()
+    assert not any(source["bad"] for source in clip.sources)
+    chosen = torch.gather(clip.labels["cls"]["flags"], 2, clip.labels["cls"]["index"][..., None])
+    assert chosen.all(), "the single label is one of the flagged conditions"

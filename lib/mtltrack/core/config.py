@@ -14,7 +14,8 @@ from mtltrack.core.config_contradictions import contradictions
 from mtltrack.core.config_effects import sentences_without_effect
 from mtltrack.core.errors import ConfigError, did_you_mean
 from mtltrack.core.paths import checkout_root
-from mtltrack.core.schema import Data, Model, Section, TaskConfig, TaskName, Test, Train
+from mtltrack.core.schema import Data, Model, TaskConfig, TaskName, Test, Train
+from mtltrack.core.schema_types import Section
 from mtltrack.core.yaml_source import (
     KeyPath,
     Problem,
@@ -25,6 +26,7 @@ from mtltrack.core.yaml_source import (
     read_with_bases,
 )
 
+CLS_HEAD_TYPE = "ClsHead"
 DEFAULT_TASK_WEIGHTS = {"cls": 0.1}
 HIPTRACK_SEARCH_FRAMES = 3  # the one published default that differs between the models and matters
 
@@ -117,6 +119,7 @@ def config_from_dict(values: dict[str, Any], name: str = "given values", script:
 def _checked(source: Source, script: str | None) -> Config:
     tree = deepcopy(source.tree)
     problems = config_check.take_unknown_keys(Config, source, tree)
+    _name_cls_head(tree)
     cfg, refused = _validate(source, tree, problems)
     _fill_defaults(cfg, script)
     cfg._source = source
@@ -139,6 +142,14 @@ def _validate(source: Source, tree: dict[str, Any], problems: list[Problem]) -> 
             refused.extend(config_check.take_refused(error, tree))
 
 
+def _name_cls_head(tree: dict[str, Any]) -> None:
+    """Let TASKS.cls go without a TYPE where MODEL.CLS_HEAD, its other spelling, is given."""
+    model, tasks = tree.get("MODEL"), tree.get("TASKS")
+    if isinstance(model, dict) and model.get("CLS_HEAD") is not None and isinstance(tasks, dict):
+        if isinstance(tasks.get("cls"), dict):
+            tasks["cls"].setdefault("TYPE", CLS_HEAD_TYPE)
+
+
 def _fill_defaults(cfg: Config, script: str | None) -> None:
     """Fill the defaults that follow from other keys."""
     if script == "hiptrack" and "NUMBER" not in cfg.DATA.SEARCH.model_fields_set:
@@ -148,7 +159,7 @@ def _fill_defaults(cfg: Config, script: str | None) -> None:
     if cfg.MODEL.CLS_HEAD is not None:
         given = cfg.MODEL.CLS_HEAD.model_dump(exclude_none=True)
         block = cfg.TASKS.get("cls")
-        merged = {"TYPE": "ClsHead", **given, **({} if block is None else block.model_dump())}
+        merged = {"TYPE": CLS_HEAD_TYPE, **given, **({} if block is None else block.model_dump())}
         cfg.TASKS["cls"] = TaskConfig.model_validate(merged)
     follow = {
         "EPOCH": cfg.last_epoch(),

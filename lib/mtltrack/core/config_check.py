@@ -11,7 +11,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mtltrack.core.errors import did_you_mean
-from mtltrack.core.schema import Section, Train
+from mtltrack.core.schema import Train
+from mtltrack.core.schema_types import Section
 from mtltrack.core.yaml_source import KeyPath, Problem, Source, Tree, key_text
 
 WEIGHT_KEY = re.compile(r"^[A-Z][A-Z0-9_]*_WEIGHT$")

@@ -8,83 +8,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictStr,
-    WithJsonSchema,
-    model_validator,
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
+
+from mtltrack.core.schema_types import (
+    Count,
+    CountOrZero,
+    DatasetEntry,
+    Factor,
+    NotBool,
+    NotNegative,
+    Positive,
+    PrecisionName,
+    Rate,
+    Section,
+    Share,
+    Text,
+    ThreeNumbers,
 )
 
 
-def _no_bool(value: Any) -> Any:
-    """Refuse true and false where a number is wanted: Python counts them as 1 and 0."""
-    if isinstance(value, bool):
-        raise ValueError("a number is wanted, not true or false")
-    return value
-
-
 def _none_as_empty(value: Any) -> Any:
+    """Read `PRETRAIN_FILE:` without a value as an empty name: from nothing."""
     return "" if value is None else value
-
-
-def _dataset_entry(value: Any) -> Any:
-    """Accept a data set's name, or a mapping with its TYPE and arguments."""
-    if isinstance(value, str) and value:
-        return value
-    if isinstance(value, dict) and isinstance(value.get("TYPE"), str) and value["TYPE"]:
-        return value
-    raise ValueError("a data set is a name or a mapping with a TYPE")
-
-
-NotBool = BeforeValidator(_no_bool)  # a range stands inside of it, or the JSON schema loses it
-Number = Annotated[float, Field(allow_inf_nan=False), NotBool]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), NotBool]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), NotBool]
-Factor = Annotated[float, Field(gt=0, le=1), NotBool]
-Share = Annotated[float, Field(ge=0, le=1), NotBool]
-Rate = Annotated[float, Field(ge=0, lt=1), NotBool]
-Count = Annotated[int, Field(ge=1), NotBool]
-CountOrZero = Annotated[int, Field(ge=0), NotBool]
-Text = Annotated[StrictStr, Field(min_length=1)]
-ThreeNumbers = Annotated[list[Number], Field(min_length=3, max_length=3)]
-PrecisionName = Literal["fp32", "bf16", "fp16"]
-DatasetEntry = Annotated[
-    Any,
-    BeforeValidator(_dataset_entry),
-    WithJsonSchema(
-        {
-            "description": "a data set's name, or {TYPE: <registered data set>, <its arguments>}",
-            "anyOf": [
-                {"type": "string", "minLength": 1},
-                {
-                    "type": "object",
-                    "properties": {"TYPE": {"type": "string", "minLength": 1}},
-                    "required": ["TYPE"],
-                },
-            ],
-        }
-    ),
-]
-
-
-class Section(BaseModel):
-    """A mapping of the YAML. An empty section, or a key without a value, is as if it were not written."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-    keep_null: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, data: Any) -> Any:
-        if data is None:
-            return {}
-        if isinstance(data, dict):
-            return {key: value for key, value in data.items() if value is not None or key in cls.keep_null}
-        return data
 
 
 class Backbone(Section):

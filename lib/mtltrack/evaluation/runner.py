@@ -5,24 +5,19 @@ The model comes as a factory: a callable that a worker process can unpickle and 
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mtltrack.core.errors import DataError, MtltrackError
+from mtltrack.data.images import decode_image
 from mtltrack.evaluation.benchmarks.sequence import Sequence
 from mtltrack.evaluation.results import ResultFolder, read_boxes, write_results
 
@@ -52,7 +47,7 @@ class Tracked:
     """One sequence's results.
 
     Attributes:
-        boxes_xywh: (N, 4) pixels, the first is the box given.
+        boxes_xywh: (N, 4) pixels counted as in the ground truth; the first is the box given.
         seconds: N, the time each frame took with its reading left out.
         tasks: one object a frame for `.tasks.jsonl`, or None when the tracker has no heads but the box.
     """
@@ -108,19 +103,19 @@ class Progress(Protocol):
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Return an image as (H, W, 3) uint8 RGB, or raise `DataError` naming the file."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DataError(
-            f"can't read the image '{path}': {'it is damaged' if path.exists() else 'no such file'}"
-        )
-    return np.ascontiguousarray(image[..., ::-1])
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"can't read the image '{path}': {error.strerror or error}") from error
+    image: NDArray[np.uint8] = decode_image(data, str(path))
+    return image
 
 
 def track_sequence(tracker: FrameTracker, sequence: Sequence) -> Tracked:
     """Start the tracker on the first frame and follow the target to the last."""
     sequence.check_init_box()
     boxes = np.empty((len(sequence), 4))
-    boxes[0] = sequence.boxes_xywh[0]
+    boxes[0] = start_box = sequence.boxes_xywh[0] - sequence.shift
     seconds: list[float] = []
     tasks: list[dict[str, Any]] = [{"frame": sequence.first_frame}]
     has_tasks = False
@@ -128,7 +123,7 @@ def track_sequence(tracker: FrameTracker, sequence: Sequence) -> Tracked:
         image = read_rgb(path)
         start = time.perf_counter()
         if index == 0:
-            tracker.initialize(image, sequence.init_box)
+            tracker.initialize(image, start_box.tolist())
         else:
             answer = tracker.track(image)
             boxes[index] = answer["target_bbox"]
@@ -136,7 +131,7 @@ def track_sequence(tracker: FrameTracker, sequence: Sequence) -> Tracked:
             entry = {"frame": sequence.first_frame + index, "score": answer.get("score")}
             tasks.append({**entry, **answer.get("tasks", {})})
         seconds.append(time.perf_counter() - start)
-    return Tracked(boxes, seconds, tasks if has_tasks else None)
+    return Tracked(boxes + sequence.shift, seconds, tasks if has_tasks else None)
 
 
 def run_one(tracker: FrameTracker, sequence: Sequence, settings: Settings) -> tuple[int, float]:
@@ -202,7 +197,9 @@ def run(
     if not todo:
         return summary
     if threads > 1 and len(todo) > 1:
-        _run_workers(factory, todo, settings, min(threads, len(todo)), devices, summary, tell)
+        from mtltrack.evaluation.workers import run_workers  # which imports this module
+
+        run_workers(factory, todo, settings, min(threads, len(todo)), devices, summary, tell)
     else:
         _run_here(factory, todo, settings, devices[0], summary, tell)
     return summary
@@ -212,7 +209,7 @@ def _silent(event: str, sequence: str, frames: int, seconds: float) -> None:  # 
     return None
 
 
-def _explain(error: BaseException, debug: int) -> str:
+def explain(error: BaseException, debug: int) -> str:
     """Return one line for an error in the data, the traceback for anything else."""
     if isinstance(error, MtltrackError) and debug < 1:
         return str(error)
@@ -233,128 +230,8 @@ def _run_here(
         try:
             frames, seconds = run_one(tracker, sequence, settings)
         except Exception as error:  # whatever a sequence does, the others must run; it is reported
-            summary.failed[sequence.name] = _explain(error, settings.debug)
+            summary.failed[sequence.name] = explain(error, settings.debug)
             tell("failed", sequence.name, 0, 0.0)
         else:
             summary.done[sequence.name] = (frames, seconds)
             tell("done", sequence.name, frames, seconds)
-
-
-def _work(
-    connection: Connection,
-    factory: TrackerFactory,
-    settings: Settings,
-    device: str | None,
-    torch_threads: int,
-) -> None:
-    """A worker's life: build the tracker, then run each sequence that comes until None comes."""
-    torch.set_num_threads(torch_threads)
-    cv2.setNumThreads(torch_threads)
-    try:
-        tracker = factory(device)
-    except Exception as error:  # reported to the parent, which ends the run
-        connection.send(("broken", _explain(error, settings.debug), 0, 0.0))
-        return
-    connection.send(("ready", "", 0, 0.0))
-    while (sequence := connection.recv()) is not None:
-        try:
-            frames, seconds = run_one(tracker, sequence, settings)
-        except Exception as error:  # whatever a sequence does, the others must run; it is reported
-            connection.send(("failed", _explain(error, settings.debug), 0, 0.0))
-        else:
-            connection.send(("done", "", frames, seconds))
-
-
-class _Worker:
-    """A process, the connection to it and the sequence that it is at."""
-
-    def __init__(
-        self, factory: TrackerFactory, settings: Settings, device: str | None, torch_threads: int
-    ) -> None:
-        # spawn: a forked child inherits the locks of torch's threads without the threads
-        context = get_context("spawn")
-        self.connection, other = context.Pipe()
-        arguments = (other, factory, settings, device, torch_threads)
-        self.process = context.Process(target=_work, args=arguments, daemon=True)
-        self.process.start()
-        other.close()
-        self.sequence: Sequence | None = None
-
-    def give(self, sequence: Sequence | None) -> None:
-        """Hand over the next sequence, or None to end."""
-        self.sequence = sequence
-        self.connection.send(sequence)
-
-    def close(self) -> None:
-        """Let the process end; one that is still at work is stopped."""
-        self.connection.close()
-        self.process.join(timeout=5)
-        if self.process.is_alive():
-            self.process.terminate()
-            self.process.join()
-
-
-def _run_workers(
-    factory: TrackerFactory,
-    todo: list[Sequence],
-    settings: Settings,
-    count: int,
-    devices: Items[str | None],
-    summary: RunSummary,
-    tell: Progress,
-) -> None:
-    """Run sequences in `count` processes that take them from one queue, the longest first."""
-    queue = deque(sorted(todo, key=len, reverse=True))
-    torch_threads = max(1, (os.cpu_count() or 1) // count)
-
-    def start(index: int) -> _Worker:
-        return _Worker(factory, settings, devices[index % len(devices)], torch_threads)
-
-    workers = [start(index) for index in range(count)]
-    started = count
-    try:
-        while workers:
-            ready = wait([worker.connection for worker in workers])
-            for worker in [item for item in workers if item.connection in ready]:
-                if not _hear(worker, queue, summary, tell):
-                    workers.remove(worker)
-                    worker.close()
-                    if queue and worker.sequence is not None:  # it died; another takes its place
-                        workers.append(start(started))
-                        started += 1
-    finally:
-        for worker in workers:
-            worker.close()
-
-
-def _hear(worker: _Worker, queue: deque[Sequence], summary: RunSummary, tell: Progress) -> bool:
-    """Take one message of a worker and give it the next sequence; False when the worker is at its end."""
-    try:
-        kind, text, frames, seconds = worker.connection.recv()
-    except EOFError:
-        worker.process.join()
-        if worker.sequence is None:
-            raise EvaluationError(
-                f"a worker process ended with status {worker.process.exitcode} before it had a tracker; run "
-                "with "
-                "--threads 1 to see why"
-            ) from None
-        name = worker.sequence.name
-        summary.failed[name] = f"the worker process died with status {worker.process.exitcode}"
-        tell("failed", name, 0, 0.0)
-        return False
-    if kind == "broken":
-        raise EvaluationError(f"the tracker can't be built in a worker process: {text}")
-    if kind == "failed" and worker.sequence is not None:
-        summary.failed[worker.sequence.name] = text
-        tell("failed", worker.sequence.name, 0, 0.0)
-    elif kind == "done" and worker.sequence is not None:
-        summary.done[worker.sequence.name] = (frames, seconds)
-        tell("done", worker.sequence.name, frames, seconds)
-    if not queue:
-        worker.give(None)
-        return False
-    worker.give(queue.popleft())
-    if worker.sequence is not None:
-        tell("start", worker.sequence.name, len(worker.sequence), 0.0)
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mtltrack.core.errors import DataError, did_you_mean
@@ -26,13 +27,17 @@ NOT_BUILT = (
 )
 
 
-def load_benchmark(dataset: str, ranges: FrameRanges | None = None, sequence: str | None = None) -> Benchmark:
+def load_benchmark(
+    dataset: str, ranges: FrameRanges | None = None, sequence: str | None = None, *, one_based: bool = True
+) -> Benchmark:
     """Return the sequences that `--dataset`, `--frames` and `--sequence` name.
 
     Args:
         dataset: a benchmark's name, or a folder: of sequences in OTB's layout, or of one such sequence.
         ranges: sequence name -> first and last frame, counted from 1, both included.
         sequence: only this one: its name, or its number from 0.
+        one_based: the pixels of a folder's ground truth count from 1 (OTB). Benchmarks are run as published:
+            their numbers are handed to the tracker as they are.
 
     Raises:
         DataError: an unknown name, a missing folder, images and boxes that don't fit together.
@@ -46,11 +51,11 @@ def load_benchmark(dataset: str, ranges: FrameRanges | None = None, sequence: st
             "folder of sequences (images in img/, groundtruth.txt with x,y,w,h a line)"
         )
     else:
-        benchmark = folder_benchmark(Path(dataset).expanduser())
+        benchmark = folder_benchmark(Path(dataset).expanduser(), one_based=one_based)
     return benchmark.select(sequence, ranges or {})
 
 
-def folder_benchmark(folder: Path) -> Benchmark:
+def folder_benchmark(folder: Path, *, one_based: bool = True) -> Benchmark:
     """Return the sequences of a folder: each sub-folder with `groundtruth*.txt`, or the folder itself."""
     if not folder.is_dir():
         raise DataError(
@@ -67,4 +72,5 @@ def folder_benchmark(folder: Path) -> Benchmark:
             "with a line "
             "x,y,w,h a frame, and the images in <sequence>/img"
         )
+    sequences = [replace(item, one_based=one_based) for item in sequences]
     return Benchmark(folder.resolve().name, tuple(sequences))

@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtltrack.core.errors import DataError
+from mtltrack.data.annotations import decode_text, parse_flags
+from mtltrack.data.images import is_image
 from mtltrack.evaluation.benchmarks.sequence import Sequence
-from mtltrack.evaluation.results import parse_numbers, read_boxes
+from mtltrack.evaluation.results import read_boxes
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 IMAGE_FOLDERS = ("img", "imgs", "images", "color")
 
 
 def image_files(folder: Path) -> list[Path]:
     """Return the images of a folder in the order of the last number of their names."""
-    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    files = [path for path in folder.iterdir() if is_image(path.name)]
     return sorted(files, key=lambda path: (_number(path), path.name))
 
 
@@ -87,12 +88,13 @@ def pair(
     return Sequence(name, tuple(images), boxes, folder=folder)
 
 
-def read_flags(path: Path) -> NDArray[np.float64]:
+def read_flags(path: Path) -> NDArray[np.int64]:
     """Return the numbers of a file of flags, one a line or all in one line."""
-    text = path.read_text(encoding="utf-8").strip()
-    if "\n" not in text and re.search(r"[,\s]", text):
-        return parse_numbers(path, len(re.split(r"[,\s]+", text)))[0]
-    return parse_numbers(path, 1)[:, 0]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"can't read '{path}': {error.strerror or error}") from error
+    return parse_flags(decode_text(data, str(path)), str(path))
 
 
 def folder_sequences(folder: Path, benchmark: str = "") -> list[Sequence]:

@@ -19,8 +19,9 @@ FrameRanges = dict[str, tuple[int, int]]
 class Sequence:
     """Frames of one target.
 
-    Boxes are in the pixels of the annotation file, whatever its origin (OTB counts from 1): published figures
-    are made by handing those numbers to the tracker and comparing its answers with them.
+    Boxes are as written in the annotation file, and results are written in the same way. The published
+    trackers hand those numbers on as they are, also where pixels count from 1; with `one_based` the tracker
+    gets and gives boxes that count from 0, as it was trained with.
 
     Attributes:
         name: names the result file.
@@ -30,15 +31,17 @@ class Sequence:
         cover: (N,) 0 to 8 as in GOT-10k, or None.
         first_frame: number of the first frame in the whole sequence, counted from 1.
         folder: where its side files are looked for.
+        one_based: the tracker's pixels count from 0, those of the annotation file from 1.
     """
 
     name: str
     frames: tuple[Path, ...]
     boxes_xywh: Array
     visible: NDArray[np.bool_] | None = None
-    cover: Array | None = None
+    cover: NDArray[np.int64] | None = None
     first_frame: int = 1
     folder: Path | None = None
+    one_based: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.frames)
@@ -64,8 +67,13 @@ class Sequence:
         return len(self.boxes_xywh) == len(self.frames)
 
     @property
+    def shift(self) -> Array:
+        """What a box in the tracker's pixels lacks to one of the annotation file."""
+        return np.array([1.0, 1.0, 0.0, 0.0]) * self.one_based
+
+    @property
     def init_box(self) -> list[float]:
-        """The box x, y, w, h that the tracker is started with."""
+        """The first box x, y, w, h as in the annotation file."""
         return [float(value) for value in self.boxes_xywh[0]]
 
     def check_init_box(self) -> None:

@@ -1,0 +1,280 @@
+"""`python tracking/analysis_results.py`: print the scores of result files."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mtltrack.cli.command import add_data_options, dataset_key, results_root, run_command
+from mtltrack.core.errors import DataError, did_you_mean
+from mtltrack.evaluation.benchmarks import FrameRanges, load_benchmark, parse_ranges
+from mtltrack.evaluation.provenance import load_provenance
+from mtltrack.evaluation.report import (
+    COLUMNS,
+    Rules,
+    TrackerReport,
+    Truth,
+    evaluate,
+    save,
+    truths_in,
+    truths_of,
+)
+from mtltrack.evaluation.results import SUBFOLDERS, ResultFolder
+
+EXAMPLES = """examples:
+  python tracking/analysis_results.py                      every result below save_dir, on the data it was
+  made from python tracking/analysis_results.py --trackers hiptrack/hiptrack_cls ostrack/ostrack_256
+  --dataset lasot python tracking/analysis_results.py --dataset ../shared/data/sot --per-sequence --baseline
+  \\
+      --frames Crossing=81:120 --frames Car4_0001-0250=181:250
+  python tracking/analysis_results.py --results raw/STRUCK --ground-truth raw/gt --allow-partial
+"""
+MORE_COLUMNS = ("AO", "SR50", "SR75", "FPS")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="analysis_results.py",
+        description="Print AUC, OP50, OP75, precision (20 px), normalised precision (0.2) and mean IoU of "
+        "result files, in percent, and write them as CSV and JSON beside the results.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--trackers",
+        nargs="+",
+        metavar="NAME/PARAM",
+        help="trackers below the folder of results, such as hiptrack/hiptrack_cls; "
+        "without it all that are found",
+    )
+    parser.add_argument(
+        "--dataset", "--dataset_name", dest="dataset", help="a benchmark or a folder of sequences"
+    )
+    parser.add_argument("--results", help="folder of results; without it <save_dir>/test/tracking_results")
+    parser.add_argument("--save_dir", help="without it that of local.yaml")
+    parser.add_argument(
+        "--ground-truth",
+        metavar="DIR",
+        help="folder of <seq>.txt; --results is then a folder of <seq>.txt, or of such folders",
+    )
+    parser.add_argument(
+        "--protocol", help="whose rules hold with --ground-truth or a folder: otb (default), lasot, uav"
+    )
+    add_data_options(parser)
+    parser.add_argument("--per-sequence", action="store_true", help="also a table of the sequences")
+    parser.add_argument("--baseline", action="store_true", help="also score holding the first box still")
+    parser.add_argument(
+        "--exclude-invalid", action="store_true", help="divide by the frames with a target only"
+    )
+    parser.add_argument(
+        "--validity",
+        choices=("size", "all"),
+        default="size",
+        help="a frame has a target when its true w, h > 0 (size), or x, y, w, h > 0 (all)",
+    )
+    parser.add_argument(
+        "--correct-invalid",
+        action="store_true",
+        help="count frames without a target as misses in the precision curves; the published analysis counts "
+        "them as hits",
+    )
+    parser.add_argument(
+        "--allow-partial",
+        action="store_true",
+        help="score the sequences that every tracker has; too long results are cut, too short ones padded",
+    )
+    return parser
+
+
+def find_trackers(root: Path) -> dict[str, Path]:
+    """Return `name/param` -> folder for every folder of results below `root`."""
+    if not root.is_dir():
+        raise DataError(
+            f"no results: '{root}' is no folder. Make some by python tracking/test.py, or give --results or "
+            "--save_dir"
+        )
+    found = {}
+    for folder in sorted(path for path in root.glob("*/*") if path.is_dir()):
+        places = [folder, *(folder / name for name in set(SUBFOLDERS.values()))]
+        if any(ResultFolder(place).sequences() for place in places):
+            found[f"{folder.parent.name}/{folder.name}"] = folder
+    return found
+
+
+def choose_trackers(root: Path, wanted: Sequence[str] | None) -> dict[str, Path]:
+    """Return the trackers of `--trackers`, or all."""
+    found = find_trackers(root)
+    if not found:
+        raise DataError(f"no result files <tracker>/<param>/<seq>.txt below '{root}'")
+    if wanted is None:
+        return found
+    for name in wanted:
+        if name not in found:
+            raise DataError(
+                f"no results of the tracker '{name}' below '{root}'.{did_you_mean(name, found)} Found: "
+                f"{', '.join(found)}"
+            )
+    return {name: found[name] for name in wanted}
+
+
+def run_analysis(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    console = Console()
+    if arguments.ground_truth is not None:
+        return _analyse_raw(console, arguments)
+    root = results_root(arguments.results, arguments.save_dir)
+    trackers = choose_trackers(root, arguments.trackers)
+    if arguments.dataset is not None:
+        groups = {arguments.dataset: trackers}
+    else:
+        groups = group_by_dataset(trackers)
+    for dataset, members in groups.items():
+        _analyse(console, arguments, root, dataset, members)
+    return 0
+
+
+def group_by_dataset(trackers: dict[str, Path]) -> dict[str, dict[str, Path]]:
+    """Return data set -> the trackers whose results say that they were made from it."""
+    groups: dict[str, dict[str, Path]] = {}
+    for name, folder in trackers.items():
+        for place in [folder, *(folder / sub for sub in sorted(set(SUBFOLDERS.values())))]:
+            run = load_provenance(ResultFolder(place))
+            for dataset in run.datasets if run is not None else ():
+                groups.setdefault(dataset, {})[name] = folder
+    if not groups:
+        raise DataError(
+            f"the results of {', '.join(trackers)} don't say what they were made from; give --dataset NAME "
+            "or FOLDER"
+        )
+    return groups
+
+
+def tested_ranges(folders: dict[str, ResultFolder], dataset: str) -> FrameRanges:
+    """Return the frame ranges that the results were made with, which must be the same for all trackers."""
+    runs = {name: load_provenance(folder) for name, folder in folders.items()}
+    ranges = {name: run.ranges(dataset_key(dataset)) for name, run in runs.items() if run is not None}
+    if not ranges:
+        return {}
+    first = next(iter(ranges.values()))
+    if any(other != first for other in ranges.values()):
+        raise DataError(
+            f"the trackers were tested on different frames of '{dataset}': {ranges}; give --frames"
+        )
+    return first
+
+
+def _analyse(
+    console: Console, arguments: argparse.Namespace, root: Path, dataset: str, trackers: dict[str, Path]
+) -> None:
+    folders = {name: ResultFolder(path / SUBFOLDERS.get(dataset, "")) for name, path in trackers.items()}
+    ranges = parse_ranges(arguments.frames) or tested_ranges(folders, dataset)
+    benchmark = load_benchmark(dataset, ranges, one_based=not arguments.zero_based)
+    for note in benchmark.notes:
+        _say(console, f"note: {note}")
+    if ranges:
+        listed = ", ".join(f"{name} {first} to {last}" for name, (first, last) in ranges.items())
+        _say(console, f"frames: {listed}; all of other sequences")
+    rules = rules_of(arguments, arguments.protocol or benchmark.protocol, ao=dataset.startswith("got10k"))
+    truths = truths_of(benchmark)
+    tested = {name for folder in folders.values() for name in folder.sequences()}
+    if arguments.dataset is None:  # whatever was tested, which may be one sequence of many
+        truths = [truth for truth in truths if truth.name in tested]
+    _report(console, arguments, benchmark.name, truths, folders, rules, root)
+
+
+def _analyse_raw(console: Console, arguments: argparse.Namespace) -> int:
+    if arguments.results is None:
+        raise DataError("--ground-truth needs --results, the folder of the result files")
+    if arguments.frames:
+        raise DataError("--frames needs --dataset; cut the files of --ground-truth instead")
+    root = Path(arguments.results).expanduser()
+    if not root.is_dir():
+        raise DataError(f"--results '{root}' is no folder")
+    if ResultFolder(root).sequences():
+        folders = {root.resolve().name: ResultFolder(root)}
+    else:
+        places = sorted(path for path in root.iterdir() if path.is_dir())
+        folders = {path.name: ResultFolder(path) for path in places if ResultFolder(path).sequences()}
+    if not folders:
+        raise DataError(f"no <seq>.txt in '{root}' or in its folders")
+    truths = truths_in(Path(arguments.ground_truth).expanduser())
+    rules = rules_of(arguments, arguments.protocol or "otb", ao=False)
+    _report(console, arguments, Path(arguments.ground_truth).resolve().name, truths, folders, rules, root)
+    return 0
+
+
+def rules_of(arguments: argparse.Namespace, protocol: str, *, ao: bool) -> Rules:
+    """Return the scoring rules that the options ask for."""
+    return Rules(
+        protocol=protocol,
+        validity=arguments.validity,
+        exclude_invalid=arguments.exclude_invalid,
+        invalid_counts_as_hit=not arguments.correct_invalid,
+        allow_partial=arguments.allow_partial,
+        ao=ao,
+    )
+
+
+def _report(
+    console: Console,
+    arguments: argparse.Namespace,
+    name: str,
+    truths: list[Truth],
+    folders: dict[str, ResultFolder],
+    rules: Rules,
+    root: Path,
+) -> None:
+    reports = evaluate(truths, folders, rules, baseline=arguments.baseline)
+    for note in dict.fromkeys(note for report in reports for note in report.notes):
+        _say(console, f"note: {note}")
+    console.print(mean_table(name, reports))
+    if arguments.per_sequence:
+        for report in reports:
+            console.print(sequence_table(name, report))
+    for path in save(reports, name, rules, root):
+        _say(console, f"written {path}")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(title: str, first: str, rows: dict[str, dict[str, float]]) -> Table:
+    """Return a table of percentages; only the columns that some row has."""
+    columns = [*COLUMNS, *(name for name in MORE_COLUMNS if any(name in row for row in rows.values()))]
+    table = Table(title=title, title_justify="left")
+    table.add_column(first, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, row in rows.items():
+        table.add_row(name, *(_cell(column, row.get(column, math.nan)) for column in columns))
+    return table
+
+
+def _cell(column: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.1f}" if column == "FPS" else f"{100 * value:.2f}"
+
+
+def mean_table(benchmark: str, reports: Sequence[TrackerReport]) -> Table:
+    """Return the trackers' scores as a table."""
+    sequences = len(reports[0].sequences) if reports else 0
+    title = f"{benchmark}, {sequences} sequence{'s' * (sequences != 1)}, percent"
+    return _table(title, "tracker", {report.tracker: report.mean for report in reports})
+
+
+def sequence_table(benchmark: str, report: TrackerReport) -> Table:
+    """Return one tracker's scores of each sequence as a table."""
+    return _table(f"{benchmark}, {report.tracker}", "sequence", report.sequences)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    return run_command(run_analysis, build_parser().parse_args(argv))

@@ -1,0 +1,54 @@
+"""What the commands share: how errors end them, and options that several have."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mtltrack.core.errors import MtltrackError
+from mtltrack.core.paths import local_settings
+
+
+def run_command(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    """Run a command and return its exit status; an error that the user can mend is one message, status 1."""
+    try:
+        return command(arguments)
+    except MtltrackError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 1
+
+
+def results_root(results: str | None, save_dir: str | None) -> Path:
+    """Return the folder of result files: `results`, or test/tracking_results in `save_dir` or "
+    "local.yaml's."""
+    if results is not None:
+        return Path(results).expanduser()
+    base = Path(save_dir).expanduser() if save_dir is not None else local_settings().save_dir
+    return base / "test" / "tracking_results"
+
+
+def dataset_key(dataset: str) -> str:
+    """Return `--dataset` as it is remembered: a folder as its absolute path, a benchmark's name as it is."""
+    path = Path(dataset).expanduser()
+    return str(path.resolve()) if path.is_dir() else dataset
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--frames` and `--zero-based`."""
+    parser.add_argument(
+        "--frames",
+        metavar="SEQ=FIRST:LAST",
+        action="append",
+        default=[],
+        help="use only these frames of a sequence, counted from 1, both included; repeatable",
+    )
+    parser.add_argument(
+        "--zero-based",
+        action="store_true",
+        help="the pixels of a folder's ground truth count from 0; without it they count from 1, as OTB's do",
+    )

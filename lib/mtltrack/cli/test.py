@@ -1,0 +1,249 @@
+"""`python tracking/test.py`: run a trained tracker over test data and write result files."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from mtltrack.cli.command import add_data_options, dataset_key, results_root, run_command
+from mtltrack.core.config import find_config, load_config
+from mtltrack.core.errors import CheckpointError, DataError
+from mtltrack.core.paths import local_settings
+from mtltrack.evaluation.benchmarks import Benchmark, load_benchmark, parse_ranges
+from mtltrack.evaluation.benchmarks.known import LOADERS
+from mtltrack.evaluation.overlay import write_overlay
+from mtltrack.evaluation.progress import RunProgress
+from mtltrack.evaluation.provenance import Provenance, claim
+from mtltrack.evaluation.results import ResultFolder
+from mtltrack.evaluation.runner import FrameTracker, RunSummary, Settings, run
+
+EXAMPLES = """examples:
+  python tracking/test.py hiptrack hiptrack_cls --dataset otb --threads 2
+  python tracking/test.py hiptrack hiptrack_cls --dataset ~/videos --video
+  python tracking/test.py hiptrack hiptrack_cls_tiny --dataset ../shared/data/sot \\
+      --frames Crossing=81:120 --frames Car4_0001-0250=181:250 --decimals 2
+  python tracking/test.py ostrack ostrack_256 --dataset lasot --checkpoint OSTrack_ep0300.pth.tar --runid 1
+"""
+
+
+@dataclass(frozen=True)
+class TrackerFromCheckpoint:
+    """Builds the online tracker; worker processes get a copy.
+
+    Attributes:
+        script: the model, such as hiptrack.
+        config: path of the YAML.
+        options: KEY=VALUE texts on top of it.
+        checkpoint: the weights.
+    """
+
+    script: str
+    config: Path
+    options: tuple[str, ...]
+    checkpoint: Path
+
+    def __call__(self, device: str | None) -> FrameTracker:
+        from mtltrack.cli.build import build_tracker, load_weights
+        from mtltrack.evaluation.online import OnlineTracker
+
+        cfg = load_config(self.config, self.options, script=self.script)
+        net = build_tracker(cfg, self.script)
+        load_weights(net, self.checkpoint)
+        return OnlineTracker(net, cfg, device)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="test.py",
+        description="Run a trained tracker over test data; writes result files, scene conditions and times.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("tracker_name", help="the model: hiptrack, ostrack")
+    parser.add_argument(
+        "tracker_param", help="name of the configuration, experiments/<tracker_name>/<name>.yaml"
+    )
+    parser.add_argument(
+        "--dataset",
+        "--dataset_name",
+        dest="dataset",
+        default="otb",
+        help=f"a benchmark ({', '.join(LOADERS)}) or a folder of sequences",
+    )
+    parser.add_argument("--sequence", help="only this one: its name, or its number from 0")
+    add_data_options(parser)
+    parser.add_argument("--runid", type=int, help="results go to <tracker_param>_<runid as three digits>")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="processes that share the sequences (0, 1: this one)"
+    )
+    parser.add_argument("--num_gpus", type=int, default=1, help="GPUs that the processes take in turn")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1; without it a GPU if there is one")
+    parser.add_argument(
+        "--checkpoint", help="weights to test; without it TEST.EPOCH's, else the newest below save_dir"
+    )
+    parser.add_argument("--save_dir", help="folder of checkpoints and results; without it that of local.yaml")
+    parser.add_argument("--results", help="folder of results; without it <save_dir>/test/tracking_results")
+    parser.add_argument(
+        "--decimals", type=int, default=0, help="digits after the point; 0 truncates to integers"
+    )
+    parser.add_argument("--video", action="store_true", help="also write <results>/.../videos/<sequence>.mp4")
+    parser.add_argument("--force", action="store_true", help="run sequences that have results, too")
+    parser.add_argument("--debug", type=int, default=0, help="1: tracebacks with every error")
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings on top of the YAML"
+    )
+    return parser
+
+
+def find_checkpoint(
+    given: str | None, save_dir: Path, script: str, config: str, epoch: int
+) -> tuple[Path, str]:
+    """Return the weights to test and why these.
+
+    Args:
+        given: `--checkpoint`, or None.
+        save_dir: holds checkpoints/train/<script>/<config>.
+        script: the model.
+        config: name of the configuration.
+        epoch: TEST.EPOCH, which is taken when its file exists.
+    """
+    if given is not None:
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise CheckpointError(f"--checkpoint '{given}' is no file")
+        return path, "--checkpoint"
+    folder = save_dir / "checkpoints" / "train" / script / config
+    files = sorted(folder.glob("*_ep*.pth.tar"), key=lambda path: path.name.rsplit("_ep", 1)[1])
+    if not files:
+        raise CheckpointError(
+            f"no checkpoint *_ep*.pth.tar in '{folder}': train first (python tracking/train.py --script "
+            f"{script} "
+            f"--config {config} --save_dir {save_dir}), or name a file by --checkpoint"
+        )
+    wanted = [path for path in files if path.name.endswith(f"_ep{epoch:04d}.pth.tar")]
+    return (wanted[0], "TEST.EPOCH") if wanted else (files[-1], "the newest")
+
+
+def stored_config(checkpoint: Path) -> dict[str, Any] | None:
+    """Return the configuration in a checkpoint of this project; None in one of the published code."""
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
+        return None  # another form of file: load_weights reads it, or says what is wrong with it
+    config = content.get("config") if isinstance(content, dict) else None
+    return config if isinstance(config, dict) else None
+
+
+def differences(stored: Any, given: Any, path: str = "MODEL") -> list[str]:
+    """Return one sentence for each key that differs between two nested dictionaries."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        keys = [*stored, *(key for key in given if key not in stored)]
+        return [
+            text for key in keys for text in differences(stored.get(key), given.get(key), f"{path}.{key}")
+        ]
+    return [] if stored == given else [f"{path}: trained with {stored!r}, tested with {given!r}"]
+
+
+def devices_of(device: str | None, num_gpus: int) -> list[str | None]:
+    """Return the devices that worker processes take in turn."""
+    if device is not None:
+        return [device]
+    if not torch.cuda.is_available():
+        return ["cpu"]
+    return [f"cuda:{index}" for index in range(max(1, min(num_gpus, torch.cuda.device_count())))]
+
+
+def run_test(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    console = Console()
+    if arguments.threads < 0 or arguments.decimals < 0:
+        raise DataError("--threads and --decimals must be 0 or more")
+    config = find_config(arguments.tracker_name, arguments.tracker_param)
+    cfg = load_config(config, arguments.cfg_options, script=arguments.tracker_name)
+    save_dir = Path(arguments.save_dir).expanduser() if arguments.save_dir else local_settings().save_dir
+    checkpoint, reason = find_checkpoint(
+        arguments.checkpoint, save_dir, arguments.tracker_name, arguments.tracker_param, cfg.TEST.EPOCH
+    )
+    plain = cfg.dump()
+    _say(console, f"configuration {config}")
+    _say(console, f"weights {checkpoint} ({reason})")
+    stored = stored_config(checkpoint)
+    for text in differences(stored["MODEL"], plain["MODEL"]) if stored and "MODEL" in stored else []:
+        _say(console, f"differs from the checkpoint's configuration: {text}")
+
+    ranges = parse_ranges(arguments.frames)
+    benchmark = load_benchmark(
+        arguments.dataset, ranges, arguments.sequence, one_based=not arguments.zero_based
+    )
+    for note in benchmark.notes:
+        _say(console, f"note: {note}")
+    folder = ResultFolder.of(
+        results_root(arguments.results, arguments.save_dir),
+        arguments.tracker_name,
+        arguments.tracker_param,
+        arguments.runid,
+        benchmark.name,
+    )
+    decisive: dict[str, Any] = {key: plain[key] for key in ("MODEL", "TEST", "TASKS") if key in plain}
+    provenance = Provenance.of(checkpoint, decisive)
+    entry = {
+        "frames": {name: list(limits) for name, limits in ranges.items()},
+        "one_based": not arguments.zero_based,
+    }
+    provenance.datasets = {dataset_key(arguments.dataset): entry}
+    claim(folder, provenance, [item.name for item in benchmark.sequences], force=arguments.force)
+
+    factory = TrackerFromCheckpoint(arguments.tracker_name, config, tuple(arguments.cfg_options), checkpoint)
+    settings = Settings(folder, arguments.decimals, arguments.debug)
+    devices = devices_of(arguments.device, arguments.num_gpus)
+    with RunProgress(len(benchmark.sequences), console) as progress:
+        summary = run(
+            factory,
+            benchmark.sequences,
+            settings,
+            threads=arguments.threads,
+            devices=devices,
+            force=arguments.force,
+            progress=progress,
+        )
+    if arguments.video:
+        _write_videos(console, benchmark, folder, summary, cfg.TEST.FPS)
+    return _conclude(console, summary, folder)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _write_videos(
+    console: Console, benchmark: Benchmark, folder: ResultFolder, summary: RunSummary, fps: float
+) -> None:
+    for sequence in benchmark.sequences:
+        if sequence.name not in summary.failed:
+            path = write_overlay(sequence, folder, folder.path / "videos" / f"{sequence.name}.mp4", fps)
+            _say(console, f"video {path}")
+
+
+def _conclude(console: Console, summary: RunSummary, folder: ResultFolder) -> int:
+    """Say what became of the sequences; return the exit status."""
+    done = f"{len(summary.done)} run, {len(summary.skipped)} there already, {len(summary.failed)} failed"
+    speed = f"; {summary.frames_per_second:.1f} frames a second a process" if summary.done else ""
+    _say(console, f"{done}{speed}")
+    _say(console, f"results {folder.path}")
+    for name, text in summary.failed.items():
+        print(f"error: sequence '{name}': {text}", file=sys.stderr)
+    return 1 if summary.failed else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    return run_command(run_test, build_parser().parse_args(argv))

@@ -1,6 +1,7 @@
 """The ten scene conditions: their names, numbers, side-car keys and the order that picks one of several.
 
-The table is `conditions.csv` beside this file; it is read when first asked for, not when this module is imported.
+The table is `conditions.csv` beside this file; it is read when first asked for, not when this module is
+imported.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class Condition:
     Attributes:
         index: class number, the order of the classifier's outputs.
         name: what people read, and what is stored with the weights.
-        group: object of the side-car line that holds the flag; "" for Normal, which is the absence of all flags.
+        group: object of the side-car line that holds the flag; "" for Normal, which is the absence of all
+            flags.
         key: name of the flag within the group; "" for Normal.
         priority: 1 is looked at first when a frame with several flags must get a single label.
     """

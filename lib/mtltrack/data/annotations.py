@@ -28,20 +28,18 @@ def _lines(text: str) -> list[str]:
     return lines
 
 
-def parse_boxes(
-    text: str, name: str, zero_is_absent: bool = False
-) -> tuple[np.ndarray, dict[int, str]]:
+def parse_boxes(text: str, name: str, zero_is_absent: bool = False) -> tuple[np.ndarray, dict[int, str]]:
     """Read one box x,y,w,h a line; separators are commas, semicolons, tabs or spaces.
 
     Args:
         text: content of the file.
         name: how to call the file in a message.
-        zero_is_absent: a box without area says that the target isn't in the frame (LaSOT, GOT-10k, TrackingNet),
-            instead of being a fault.
+        zero_is_absent: a box without area says that the target isn't in the frame (LaSOT, GOT-10k,
+            TrackingNet), instead of being a fault.
 
     Returns:
-        Boxes (F, 4) float64 as written, NaN for an absent target or a faulty line; and the faults, frame -> message.
-        Four NaN are always read as an absent target.
+        Boxes (F, 4) float64 as written, NaN for an absent target or a faulty line; and the faults, frame ->
+        message. Four NaN are always read as an absent target.
     """
     lines = _lines(text)
     boxes = np.full((len(lines), 4), np.nan)
@@ -54,11 +52,15 @@ def parse_boxes(
             faults[i] = f"{where}: wanted four numbers x,y,w,h; found {line!r}. Correct the line."
             continue
         if len(values) != 4:
-            faults[i] = f"{where}: wanted four numbers x,y,w,h; found {len(values)} in {line!r}. Correct the line."
+            faults[i] = (
+                f"{where}: wanted four numbers x,y,w,h; found {len(values)} in {line!r}. Correct the line."
+            )
         elif all(math.isnan(value) for value in values):
             continue
         elif not all(math.isfinite(value) for value in values):
-            faults[i] = f"{where}: the box {line!r} isn't finite. Correct it, or write {_ABSENT} for an absent target."
+            faults[i] = (
+                f"{where}: the box {line!r} isn't finite. Correct it, or write {_ABSENT} for an absent target."
+            )
         elif values[2] > 0 and values[3] > 0:
             boxes[i] = values
         elif not zero_is_absent:
@@ -69,20 +71,28 @@ def parse_boxes(
     return boxes, faults
 
 
-def parse_flags(text: str, name: str) -> np.ndarray:
+def parse_flags(text: str, name: str, frames: int, boxes_name: str) -> np.ndarray:
     """Read integers, on one line or one a line, separated by commas or spaces.
+
+    Args:
+        text: content of the file.
+        name: how to call the file in a message.
+        frames: how many integers are wanted.
+        boxes_name: the file that says so.
 
     Returns:
         (F,) int64.
 
     Raises:
-        DataError: something is no integer; names the file and what was found.
+        DataError: something is no integer, or the count differs; names the file.
     """
     words = [word for word in _SEPARATOR.split(text.strip()) if word]
     try:
-        return np.array([int(float(word)) for word in words], dtype=np.int64)
+        flags = np.array([int(float(word)) for word in words], dtype=np.int64)
     except ValueError as error:
         raise DataError(f"{name}: wanted one number a frame, {error}. Correct the file.") from error
+    same_count(name, len(flags), boxes_name, frames)
+    return flags
 
 
 def same_count(name: str, found: int, other: str, wanted: int) -> None:

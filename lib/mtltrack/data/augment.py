@@ -1,7 +1,8 @@
 """Randomness of one sample, and the transform that turns frames and boxes into crops for training.
 
-The transform is the one published with OSTrack and HIPTrack, with the draws in the same order: seeded with the same number,
-it gives the same crops. Pixels stay uint8; the brightness factor travels with the sample and is applied on the device.
+The transform is the one published with OSTrack and HIPTrack, with the draws in the same order: seeded with
+the same number, it gives the same crops. Pixels stay uint8; the brightness factor travels with the sample
+and is applied on the device.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ BRIGHTNESS_RANGE = (0.8, 1.2)
 
 
 class RejectedCrop(Exception):
-    """A drawn crop shows nothing but padding, or its jittered box vanished: the draw is repeated, no data is at fault."""
+    """A drawn crop shows only padding, or its jittered box vanished: draw again, no data is at fault."""
 
 
 class SampleRandom:
@@ -77,7 +78,7 @@ class ViewSettings:
 
 @dataclass(frozen=True)
 class CropSettings:
-    """How the crops of a clip are cut: the template, the search frames and, where a task asks for it, the detail view."""
+    """How the crops of a clip are cut: template, search frames and, where a task asks for it, the detail."""
 
     template: ViewSettings
     search: ViewSettings
@@ -116,8 +117,9 @@ class JointDraw:
 class ClipTransform:
     """Cuts the crops of one clip, at random as published.
 
-    Once a clip: all frames grey (5 %), all frames mirrored (50 %). A crop: jitter of the box; with `augment` also a brightness
-    factor and a mirror image of its own (50 %). Without `augment` (validation) the last two are left out, as published.
+    Once a clip: all frames grey (5 %), all frames mirrored (50 %). A crop: jitter of the box; with `augment`
+    also a brightness factor and a mirror image of its own (50 %). Without `augment` (validation) the last
+    two are left out, as published.
     """
 
     def __init__(self, settings: CropSettings, augment: bool = True) -> None:
@@ -196,7 +198,7 @@ def _cut_target(
 
 
 def mirror_box(box_xywh: Tensor, width: int) -> Tensor:
-    """Return the box in the frame mirrored left to right, with the published edge: x' = (width - 1) - (x + w)."""
+    """Return the box in the mirrored frame, with the published edge: x' = (width - 1) - (x + w)."""
     left = (width - 1) - (box_xywh[0] + box_xywh[2])
     return torch.stack((left, box_xywh[1], box_xywh[2], box_xywh[3]))
 

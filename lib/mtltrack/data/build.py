@@ -2,26 +2,98 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 from mtltrack.core.errors import ConfigError, did_you_mean
+from mtltrack.core.paths import dataset_root, expand_path
 from mtltrack.core.registry import DATASETS
+from mtltrack.data.sequences import SequenceDataset
+from mtltrack.data.sidecars import LabelledSequences
 
-NAMED: dict[str, dict[str, Any]] = {
-    "SYNTHETIC": {"type": "SyntheticSequences"},
+PATH_ARGUMENTS = ("root", "attributes", "split_file")
+
+
+class _Named(NamedTuple):
+    type: str
+    root: str | None = None  # key of local.yaml
+    lmdb_root: str | None = None
+    arguments: Mapping[str, Any] = {}
+
+
+NAMED = {
+    "LASOT": _Named("Lasot", "lasot", "lasot_lmdb", {"split": "train"}),
+    "GOT10K_vottrain": _Named("Got10k", "got10k", "got10k_lmdb", {"split": "vottrain"}),
+    "GOT10K_votval": _Named("Got10k", "got10k", "got10k_lmdb", {"split": "votval"}),
+    "GOT10K_train_full": _Named("Got10k", "got10k", "got10k_lmdb", {"split": "train_full"}),
+    "GOT10K_official_val": _Named("Got10k", "got10k", "got10k_lmdb", {"split": "official_val"}),
+    "COCO17": _Named("Coco", "coco", "coco_lmdb", {"year": 2017}),
+    "VID": _Named("ImagenetVid", "vid", "vid_lmdb"),
+    "TRACKINGNET": _Named("TrackingNet", "trackingnet", "trackingnet_lmdb"),
+    "SYNTHETIC": _Named("SyntheticSequences"),
 }
-"""Training names -> class, root keys of local.yaml, arguments."""
+"""The names that the YAML files of OSTrack and HIPTrack use, and SYNTHETIC."""
 
 
-def build_dataset(entry: str | Mapping[str, Any], use_lmdb: bool = False) -> Any:
-    """Return the data set of a DATASETS_NAME entry."""
-    if isinstance(entry, Mapping):
-        arguments = {key.lower(): value for key, value in entry.items()}
-        kind = arguments.pop("type", None)
-        if kind is None:
-            raise ConfigError(f"an entry of DATASETS_NAME needs TYPE; found {dict(entry)}")
-        return DATASETS.create(kind, **arguments)
-    if entry not in NAMED:
-        raise ConfigError(f"unknown {entry}.{did_you_mean(entry, NAMED)}")
-    return DATASETS.create(NAMED[entry]["type"])
+def build_dataset(
+    entry: str | Mapping[str, Any], use_lmdb: bool = False, cls_ann_dir: str | Path | None = None
+) -> SequenceDataset:
+    """Build the data set of one DATASETS_NAME entry.
+
+    Args:
+        entry: a name of `NAMED`, or {TYPE: <registered data set>, <its arguments in upper case>}. A mapping
+            may hold CLS_ANN_DIR of its own.
+        use_lmdb: named data sets are read from their LMDB; its root is another key of local.yaml.
+        cls_ann_dir: folder of side-car labels; joined to the data set.
+
+    Raises:
+        ConfigError: an unknown name or argument; the message lists the known ones.
+        DataError: the root is missing (names the key of local.yaml), or the data set is empty.
+    """
+    if isinstance(entry, str):
+        dataset = _build_named(entry, use_lmdb)
+    else:
+        arguments = {str(key).lower(): value for key, value in entry.items()}
+        cls_ann_dir = arguments.pop("cls_ann_dir", cls_ann_dir)
+        dataset = _build_typed(arguments)
+    if not cls_ann_dir:
+        return dataset
+    return LabelledSequences(dataset, expand_path(cls_ann_dir))
+
+
+def _build_named(name: str, use_lmdb: bool) -> SequenceDataset:
+    if name not in NAMED:
+        raise ConfigError(
+            f"DATASETS_NAME: unknown data set '{name}'.{did_you_mean(name, NAMED)} Known: {', '.join(NAMED)}; "
+            "for data of your own write {TYPE: FolderSequences, ROOT: <folder>}."
+        )
+    known = NAMED[name]
+    arguments = dict(known.arguments)
+    key = known.lmdb_root if use_lmdb else known.root
+    if key is not None:
+        arguments["root"] = dataset_root(key)
+    return cast("SequenceDataset", DATASETS.create(known.type, **arguments))
+
+
+def _build_typed(arguments: dict[str, Any]) -> SequenceDataset:
+    kind = arguments.pop("type", None)
+    if not isinstance(kind, str):
+        raise ConfigError(f"DATASETS_NAME: an entry that is a mapping needs TYPE; found {arguments}")
+    part = DATASETS.get(kind)
+    accepted = list(inspect.signature(part).parameters)
+    for key in arguments:
+        if key not in accepted:
+            raise ConfigError(
+                f"DATASETS_NAME: {kind} has no argument {key.upper()}."
+                f"{did_you_mean(key.upper(), map(str.upper, accepted))} It takes {', '.join(map(str.upper, accepted))}."
+            )
+    for key in PATH_ARGUMENTS:
+        if arguments.get(key) is not None:
+            arguments[key] = expand_path(arguments[key])
+    try:
+        return cast("SequenceDataset", part(**arguments))
+    except TypeError as error:
+        takes = ", ".join(map(str.upper, accepted))
+        raise ConfigError(f"DATASETS_NAME: {kind}: {error}. It takes {takes}.") from error

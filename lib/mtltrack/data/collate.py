@@ -169,7 +169,9 @@ def collate(samples: Sequence[Sample]) -> Clip:
         search_brightness=torch.stack([sample.search_brightness for sample in samples]),
         detail=torch.stack([s.detail for s in samples if s.detail is not None]) if all(with_detail) else None,
         detail_affine=(
-            torch.stack([s.detail_affine for s in samples if s.detail_affine is not None]) if all(with_detail) else None
+            torch.stack([s.detail_affine for s in samples if s.detail_affine is not None])
+            if all(with_detail)
+            else None
         ),
         sources=[sample.source for sample in samples],
     )

@@ -1,7 +1,7 @@
 """Geometry of the square crops around a target: which pixels are cut out, how they map back, what is padding.
 
-Everything here equals what OSTrack and HIPTrack cut out, pixel by pixel, but touches only the pixels of the crop.
-Coordinates: a box is x, y, w, h in pixels; pixel i covers [i, i + 1).
+Everything here equals what OSTrack and HIPTrack cut out, pixel by pixel, but touches only the pixels of the
+crop. Coordinates: a box is x, y, w, h in pixels; pixel i covers [i, i + 1).
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class CropWindow:
     side: int
 
     def inside(self, width: int, height: int) -> tuple[slice, slice]:
-        """Return the columns and rows of the window (from its own corner) that show the frame, the rest is padding.
+        """Return the columns and rows of the window (from its own corner) that show the frame, the rest is
+        padding.
 
         The published code pads one pixel too many where a window touches the right or bottom edge: the last
         column or row of the frame is then left out. That is kept.
@@ -131,9 +132,7 @@ def cut(image: np.ndarray, window: CropWindow, size: int, grayscale: bool = Fals
     return cv2.resize(padded, (size, size))
 
 
-def sample_target(
-    image: np.ndarray, box_xywh: Numbers, factor: float, size: int
-) -> tuple[np.ndarray, float]:
+def sample_target(image: np.ndarray, box_xywh: Numbers, factor: float, size: int) -> tuple[np.ndarray, float]:
     """Crop the square around a box and resize it.
 
     Args:
@@ -212,8 +211,9 @@ def transform_image_to_crop(
 def jittered_box(box_xywh: Tensor, centre: float, scale: float, generator: torch.Generator) -> Tensor:
     """Shift and scale a box at random: the place where the target is believed to be.
 
-    Size is multiplied by exp(scale * normal); the centre moves by up to half of `centre` times the square root of the
-    jittered area, in each direction. Draws two normal, then two uniform numbers, whatever the strengths.
+    Size is multiplied by exp(scale * normal); the centre moves by up to half of `centre` times the square
+    root of the jittered area, in each direction. Draws two normal, then two uniform numbers, whatever the
+    strengths.
 
     Args:
         box_xywh: (4,) float32 frame pixels.
@@ -230,7 +230,12 @@ def jittered_box(box_xywh: Tensor, centre: float, scale: float, generator: torch
 
 
 def jittered_center_crop(
-    image: np.ndarray, extract_xywh: Tensor, box_xywh: Tensor, factor: float, size: int, grayscale: bool = False
+    image: np.ndarray,
+    extract_xywh: Tensor,
+    box_xywh: Tensor,
+    factor: float,
+    size: int,
+    grayscale: bool = False,
 ) -> TargetCrop:
     """Cut around one box and say where another one is in the crop.
 

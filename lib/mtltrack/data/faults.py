@@ -39,7 +39,9 @@ class FaultLog:
         """Return lines for people: how many, and the commonest faults; "" when there was none."""
         if not self.bad_samples:
             return ""
-        lines = [f"{self.bad_samples} of {self.samples} samples were bad ({self.fraction:.2%}) and were replaced:"]
+        lines = [
+            f"{self.bad_samples} of {self.samples} samples were bad ({self.fraction:.2%}) and were replaced:"
+        ]
         lines += [f"  {count} x {message}" for message, count in self.messages.most_common(_SHOWN)]
         if len(self.messages) > _SHOWN:
             lines.append(f"  and {len(self.messages) - _SHOWN} more faults")

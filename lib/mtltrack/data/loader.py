@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from functools import partial
+from typing import Any
 
 import cv2
 import torch
@@ -24,8 +24,8 @@ def start_worker(worker: int) -> None:  # noqa: ARG001
 def start_method() -> str:
     """Return how workers are started.
 
-    fork is fastest, but a forked process inherits the state of a CUDA driver that is already in use; from then on,
-    and on systems without fork, a clean process is started.
+    fork is fastest, but a forked process inherits the state of a CUDA driver that is already in use; from
+    then on, and on systems without fork, a clean process is started.
     """
     methods = multiprocessing.get_all_start_methods()
     if sys.platform.startswith("linux") and not torch.cuda.is_initialized():
@@ -52,20 +52,20 @@ def build_loader(
         drop_last: leave out a last batch that isn't full.
     """
     pin = torch.cuda.is_available() if pin_memory is None else pin_memory and torch.cuda.is_available()
-    build = partial(
-        DataLoader,
+    workers: dict[str, Any] = {}
+    if num_workers > 0:
+        workers = {
+            "worker_init_fn": start_worker,
+            "persistent_workers": True,
+            "multiprocessing_context": start_method(),
+        }
+    return DataLoader(  # type: ignore[return-value]  # typed by its samples, but collate makes clips of them
         dataset,
         batch_size=batch_size,
         sampler=epoch_sampler,
+        num_workers=num_workers,
         collate_fn=collate,
         pin_memory=pin,
         drop_last=drop_last,
-    )
-    if num_workers == 0:
-        return build()
-    return build(
-        num_workers=num_workers,
-        worker_init_fn=start_worker,
-        persistent_workers=True,
-        multiprocessing_context=start_method(),
+        **workers,
     )

@@ -22,8 +22,9 @@ MAX_DRAWS = 100
 class ClipDataset(Dataset[Sample]):
     """Clips of a template and some search frames, mixed from several data sets.
 
-    `dataset[(epoch, index)]` is the same sample in any process, whatever was asked before. A draw that hits unusable data is
-    reported in the sample's source (`bad`) and replaced by the next draw of the same random stream.
+    `dataset[(epoch, index)]` is the same sample in any process, whatever was asked before. A draw that hits
+    unusable data is reported in the sample's source (`bad`) and replaced by the next draw of the same random
+    stream.
 
     Args:
         sources: the data sets.
@@ -97,8 +98,8 @@ class ClipDataset(Dataset[Sample]):
         names = ", ".join(source.name for source in self.sources)
         reason = f"last fault: {bad[-1]}" if bad else "no draw found enough visible frames"
         return (
-            f"no usable clip of 1 template and {self.num_search} search frames in {MAX_DRAWS} draws from {names} "
-            f"(epoch {epoch}, sample {number}); {reason}. A sequence needs more visible frames than "
+            f"no usable clip of 1 template and {self.num_search} search frames in {MAX_DRAWS} draws "
+            f"from {names} (epoch {epoch}, sample {number}); {reason}. A sequence needs more visible frames than "
             "DATA.SEARCH.NUMBER: lower it, or add longer sequences."
         )
 
@@ -134,10 +135,13 @@ class ClipDataset(Dataset[Sample]):
 def _checked_ratios(sources: Sequence[SequenceDataset], ratios: Sequence[float] | None) -> list[float]:
     if not sources:
         raise ConfigError("DATASETS_NAME names no data set. Name at least one.")
-    values = [float(source.num_sequences) for source in sources] if ratios is None else [float(r) for r in ratios]
+    values = (
+        [float(source.num_sequences) for source in sources] if ratios is None else [float(r) for r in ratios]
+    )
     if len(values) != len(sources) or min(values) < 0 or sum(values) <= 0:
         raise ConfigError(
-            f"DATASETS_RATIO needs one number a data set ({len(sources)}), none below 0 and not all 0; found {ratios}"
+            f"DATASETS_RATIO needs one number a data set ({len(sources)}), none below 0 and not all 0; "
+            f"found {ratios}"
         )
     for source in sources:
         if source.num_sequences == 0:
@@ -151,11 +155,13 @@ class EpochSampler(Sampler[tuple[int, int]]):
     Args:
         length: samples an epoch.
         epoch: number of the epoch, part of each index.
-        shuffle: mix the order (the samples themselves don't change); the order depends on `seed` and the epoch.
+        shuffle: mix the order (the samples themselves don't change); the order depends on `seed` and the
+            epoch.
         seed: for the order only.
         rank: this process.
         world_size: number of processes; rank r takes every world_size-th index.
-        start: leave out that many indices of this rank: where a resumed run goes on. `set_epoch` sets it to 0.
+        start: leave out that many indices of this rank: where a resumed run goes on. `set_epoch` sets it to
+            0.
         even: leave out the last indices that would give some ranks one more than others.
     """
 
@@ -172,7 +178,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     ) -> None:
         if length < 1 or not 0 <= rank < world_size:
             raise ConfigError(
-                f"an epoch needs length >= 1 and 0 <= rank < world_size; found {length}, {rank} and {world_size}"
+                f"an epoch needs length >= 1 and 0 <= rank < world_size; "
+                f"found {length}, {rank} and {world_size}"
             )
         self.length = length
         self.epoch = epoch

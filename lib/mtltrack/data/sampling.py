@@ -1,8 +1,8 @@
 """Which frames of a sequence make a clip: the sampling modes.
 
-Every mode returns the template's frame and the search frames, or None when the sequence has too few usable frames.
-The published samplers draw until they succeed and can run for ever on short sequences; these widen the window
-and always end.
+Every mode returns the template's frame and the search frames, or None when the sequence has too few usable
+frames. The published samplers draw until they succeed and can run for ever on short sequences; these widen
+the window and always end.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ def _next_position(usable: np.ndarray, position: int, last: int, interval: int, 
         reach += _WIDENING
 
 
-def sample_causal(usable: np.ndarray, num_search: int, interval: int, rng: SampleRandom) -> FrameChoice | None:
-    """Template before search (OSTrack); with several search frames HIPTrack's sequence, which may be reversed."""
+def sample_causal(
+    usable: np.ndarray, num_search: int, interval: int, rng: SampleRandom
+) -> FrameChoice | None:
+    """Template before search (OSTrack); with several search frames HIPTrack's sequence."""
     if num_search > 1:
         return sample_sequence(usable, num_search, interval, rng)
     if len(usable) < 2:
@@ -56,8 +58,11 @@ def sample_causal(usable: np.ndarray, num_search: int, interval: int, rng: Sampl
     return FrameChoice(int(usable[position]), [int(usable[later])])
 
 
-def sample_sequence(usable: np.ndarray, num_search: int, interval: int, rng: SampleRandom) -> FrameChoice | None:
-    """Template, then each search frame at most `interval` frames after the one before; in half of the cases backwards.
+def sample_sequence(
+    usable: np.ndarray, num_search: int, interval: int, rng: SampleRandom
+) -> FrameChoice | None:
+    """Template, then each search frame at most `interval` frames after the one before; in half of the cases
+    backwards.
 
     HIPTrack uses a fixed step of 70 frames and leaves MAX_SAMPLE_INTERVAL unread; here it is the step.
     """
@@ -75,8 +80,13 @@ def sample_sequence(usable: np.ndarray, num_search: int, interval: int, rng: Sam
     return FrameChoice(frames[0], frames[1:], backwards)
 
 
-def sample_trident(usable: np.ndarray, num_search: int, interval: int, rng: SampleRandom) -> FrameChoice | None:  # noqa: ARG001
-    """Template and search frames anywhere in the sequence, independent of each other; search frames in time order."""
+def sample_trident(
+    usable: np.ndarray,
+    num_search: int,
+    interval: int,  # noqa: ARG001  # free of it, as published
+    rng: SampleRandom,
+) -> FrameChoice | None:
+    """Template and search frames anywhere in the sequence; search frames in time order."""
     if len(usable) == 0:
         return None
     template = int(rng.python.choice(usable))

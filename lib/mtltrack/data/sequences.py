@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class SequenceInfo:
             cls: `index` (F,) int64 (-100 absent) and `flags` (F, 10) bool.
         first_frame: number of the first frame in the whole sequence, counted from 1 (for messages).
         faults: frame -> message for frames whose annotation can't be used: drawing one makes a bad sample.
+        annotations: task -> frame -> what a side-car file says of it, as read, for the tasks that build
+            their labels from it: `mask`, `plate`, `alert`.
         has_text: True when a flip would make the sample's text unreadable.
     """
 
@@ -39,6 +41,7 @@ class SequenceInfo:
     labels: FrameLabels = field(default_factory=dict)
     first_frame: int = 1
     faults: dict[int, str] = field(default_factory=dict)
+    annotations: dict[str, dict[int, Any]] = field(default_factory=dict)
     has_text: bool = False
 
     def __post_init__(self) -> None:
@@ -79,8 +82,12 @@ class SequenceDataset(Protocol):
         """How many sequences there are."""
         ...
 
+    def sequence_name(self, i: int) -> str:
+        """Return the name of sequence `i`, without reading its annotation."""
+        ...
+
     def sequence(self, i: int) -> SequenceInfo:
-        """Return what is known of sequence `i`; raises DataError naming the file and line that can't be used."""
+        """Return what is known of sequence `i`; raises DataError naming file and line at fault."""
         ...
 
     def image(self, i: int, frame: int) -> np.ndarray:

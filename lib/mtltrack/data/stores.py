@@ -99,7 +99,12 @@ class LmdbStore:
 
             try:
                 self._environment = lmdb.open(
-                    str(self.path), subdir=self.path.is_dir(), readonly=True, lock=False, readahead=False, meminit=False
+                    str(self.path),
+                    subdir=self.path.is_dir(),
+                    readonly=True,
+                    lock=False,
+                    readahead=False,
+                    meminit=False,
                 )
             except lmdb.Error as error:
                 raise DataError(f"can't open the LMDB {self.path} ({error}). Pack it again.") from error

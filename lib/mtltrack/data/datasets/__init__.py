@@ -1,6 +1,19 @@
 """The data sets; importing this package registers them all."""
 
+from mtltrack.data.datasets.coco import Coco
 from mtltrack.data.datasets.folder import FolderSequences
+from mtltrack.data.datasets.got10k import Got10k
+from mtltrack.data.datasets.imagenet_vid import ImagenetVid
+from mtltrack.data.datasets.lasot import Lasot
+from mtltrack.data.datasets.trackingnet import TrackingNet
 from mtltrack.data.synthetic.sequences import SyntheticSequences
 
-__all__ = ["FolderSequences", "SyntheticSequences"]
+__all__ = [
+    "Coco",
+    "FolderSequences",
+    "Got10k",
+    "ImagenetVid",
+    "Lasot",
+    "SyntheticSequences",
+    "TrackingNet",
+]

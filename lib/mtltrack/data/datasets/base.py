@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import numpy as np
 
 from mtltrack.core.errors import DataError
-from mtltrack.data.annotations import decode_text
+from mtltrack.data.annotations import decode_text, parse_boxes, parse_flags
 from mtltrack.data.images import decode_image
+from mtltrack.data.recent import Recent
 from mtltrack.data.sequences import SequenceInfo
 from mtltrack.data.stores import Store
-
-_REMEMBERED = 4096  # sequences; bounds what a worker keeps of a data set with tens of thousands
 
 
 class StoredSequences:
     """Base of the data sets that read from a store.
 
-    A subclass fills `names` and gives `_load(i)`, which reads the annotation of a sequence, and `_image_key(i, frame)`.
+    A subclass fills `names` and gives `_load(i)`, which reads the annotation of a sequence, and
+    `_image_key(i, frame)`.
     """
 
     name = "sequences"
@@ -26,25 +24,25 @@ class StoredSequences:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.names: list[str] = []
-        self._known: OrderedDict[int, SequenceInfo] = OrderedDict()
+        self._known: Recent[SequenceInfo] = Recent()
 
     @property
     def num_sequences(self) -> int:
         """How many sequences there are."""
         return len(self.names)
 
+    def sequence_name(self, i: int) -> str:
+        """Return the name of sequence `i`."""
+        return self.names[i]
+
     def sequence(self, i: int) -> SequenceInfo:
         """Return what is known of sequence `i`; read once, then remembered."""
-        if i not in self._known:
-            self._known[i] = self._load(i)
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-        return self._known[i]
+        return self._known.get(i, self._load)
 
     def image(self, i: int, frame: int) -> np.ndarray:
         """Return frame `frame` (from 0) of sequence `i` as (H, W, 3) uint8 RGB."""
-        key = self._image_key(i, frame)
-        return decode_image(self.store.read(key), self.store.locate(key))
+        store, key = self._store(i), self._image_key(i, frame)
+        return decode_image(store.read(key), store.locate(key))
 
     def _load(self, i: int) -> SequenceInfo:
         raise NotImplementedError
@@ -52,8 +50,20 @@ class StoredSequences:
     def _image_key(self, i: int, frame: int) -> str:
         raise NotImplementedError
 
-    def _text(self, key: str) -> str:
-        return decode_text(self.store.read(key), self.store.locate(key))
+    def _store(self, i: int) -> Store:  # noqa: ARG002  # a data set may spread over several stores
+        return self.store
+
+    def _boxes(
+        self, store: Store, key: str, zero_is_absent: bool = True
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """Read a box file: (F, 4) float64, NaN where the target is absent, and its faults."""
+        name = store.locate(key)
+        return parse_boxes(decode_text(store.read(key), name), name, zero_is_absent)
+
+    def _flags(self, store: Store, key: str, frames: int, boxes_key: str) -> np.ndarray:
+        """Read a file of one integer a frame: (F,) int64."""
+        name = store.locate(key)
+        return parse_flags(decode_text(store.read(key), name), name, frames, store.locate(boxes_key))
 
     def _require_names(self, wanted: str) -> None:
         """Raise DataError when the data set is empty."""
@@ -62,3 +72,8 @@ class StoredSequences:
                 f"{self.name} has no sequences: {self.store.locate('')} holds no {wanted}. "
                 "Correct the folder, or unpack the data set there (layouts: docs/data.md)."
             )
+
+
+def present(boxes_xywh: np.ndarray) -> np.ndarray:
+    """Return (F,) bool, where a box file has a box."""
+    return ~np.isnan(boxes_xywh).any(axis=1)

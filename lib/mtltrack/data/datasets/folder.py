@@ -4,23 +4,43 @@
     <root>/<sequence>/groundtruth_rect.txt  (or any one groundtruth*.txt): x,y,w,h a frame
     <root>/<sequence>/attrs.txt             (optional: OTB attributes, see CONDITIONS)
 
-Boxes are 1-based pixels as in OTB, or 0-based with ONE_BASED: false. A frame without the target: nan,nan,nan,nan.
+Boxes are 1-based pixels as in OTB, or 0-based with ONE_BASED: false. A frame without the target:
+nan,nan,nan,nan. Several targets in one folder: groundtruth_rect.1.txt, groundtruth_rect.2.txt become
+<sequence>-1, <sequence>-2.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from mtltrack.core.errors import DataError, did_you_mean
+from mtltrack.core.errors import ConfigError, DataError, did_you_mean
 from mtltrack.core.registry import DATASETS
-from mtltrack.data.annotations import parse_boxes, same_count
-from mtltrack.data.datasets.base import StoredSequences
+from mtltrack.data.annotations import decode_text, same_count
+from mtltrack.data.datasets.base import StoredSequences, present
 from mtltrack.data.images import is_image
+from mtltrack.data.labels import (
+    attributes_of,
+    condition_labels,
+    otb_flags,
+    read_attribute_file,
+    split_attributes,
+)
+from mtltrack.data.recent import Recent
 from mtltrack.data.sequences import SequenceInfo
-from mtltrack.data.stores import open_store
+from mtltrack.data.stores import Store, open_store
+
+PREFERRED = "groundtruth_rect.txt"
+_ONE_OF_SEVERAL = re.compile(r"groundtruth_rect\.(\d+)\.txt$")
+
+
+class _Entry(NamedTuple):
+    folder: str
+    boxes_key: str
 
 
 @DATASETS.register_module()
@@ -29,13 +49,16 @@ class FolderSequences(StoredSequences):
 
     Args:
         root: the folder, or an LMDB packed from it.
-        ranges: sequence -> [first, last] frame, counted from 1, both included. When given, only these sequences
-            are used.
+        ranges: sequence -> [first, last] frame, counted from 1, both included. When given, only these
+            sequences are used.
         conditions: "otb" takes scene conditions from OTB attributes; None leaves the frames unlabelled.
         attributes: JSON file (may be .gz) with the attributes of sequences that have no attrs.txt.
         fps: frames a second, for time stamps.
         one_based: box pixels count from 1 (OTB), so 1 is subtracted from x and y.
         name: what messages call the data set.
+
+    Raises:
+        DataError: no sequences, a range beyond a sequence, or CONDITIONS without any attribute.
     """
 
     def __init__(
@@ -49,65 +72,113 @@ class FolderSequences(StoredSequences):
         name: str = "folder",
     ) -> None:
         super().__init__(open_store(root))
+        if fps <= 0 or conditions not in (None, "otb"):
+            raise ConfigError(
+                "FolderSequences needs FPS above 0 and CONDITIONS: otb or none; found {fps} and {conditions!r}"
+            )
         self.name = name
         self.fps = fps
         self.one_based = one_based
-        found = [entry for entry in self.store.list() if self._ground_truth(entry) is not None]
-        self.ranges = _checked_ranges(ranges, found, self.store.locate(""))
-        self.names = [entry for entry in found if ranges is None or entry in self.ranges]
+        entries = find_sequences(self.store)
+        self.ranges = _checked_ranges(ranges, list(entries), self.store.locate(""))
+        self.names = [entry for entry in entries if ranges is None or entry in self.ranges]
         self._require_names("sequence folders with a groundtruth*.txt")
-        self._frames: dict[int, list[str]] = {}
-        self._conditions = None
+        self._entries = [entries[entry] for entry in self.names]
+        self._image_keys: Recent[list[str]] = Recent()
+        self._flags_of = self._read_attributes(attributes) if conditions == "otb" else {}
 
-    def _ground_truth(self, name: str) -> str | None:
-        """Return the key of the sequence's box file; None when the folder is no sequence."""
-        files = [entry for entry in self.store.list(name) if entry.startswith("groundtruth") and entry.endswith(".txt")]
-        if not files:
-            return None
-        return f"{name}/{'groundtruth_rect.txt' if 'groundtruth_rect.txt' in files else files[0]}"
+    def _read_attributes(self, path: str | Path | None) -> dict[str, np.ndarray]:
+        """Return sequence -> (10,) flags, of the sequences that have attributes."""
+        table = read_attribute_file(path) if path is not None else {}
+        flags: dict[str, np.ndarray] = {}
+        for name, entry in zip(self.names, self._entries, strict=True):
+            key = f"{entry.folder}/attrs.txt"
+            where = self.store.locate(key)
+            attributes = attributes_of(name, table)
+            if self.store.exists(key):
+                attributes = split_attributes(decode_text(self.store.read(key), where))
+            elif attributes is not None:
+                where = f"{path}, '{name}'"
+            if attributes is not None:
+                flags[name] = otb_flags(attributes, where)
+        if not flags:
+            raise DataError(
+                f"CONDITIONS: otb finds no attributes for the sequences of {self.store.locate('')}. "
+                "Write an attrs.txt beside the boxes (IV, SV, ...), name a JSON file with ATTRIBUTES, "
+                "or leave CONDITIONS out."
+            )
+        return flags
 
-    def _image_keys(self, i: int) -> list[str]:
-        """Return the image keys of the used frames of sequence `i`."""
-        if i not in self._frames:
-            self._frames[i] = self._all_image_keys(self.names[i])[self._range(i)]
-        return self._frames[i]
-
-    def _all_image_keys(self, name: str) -> list[str]:
-        for folder in (f"{name}/img", name):
-            images = [entry for entry in self.store.list(folder) if is_image(entry)]
+    def _list_images(self, i: int) -> list[str]:
+        """Return the keys of the used frames."""
+        folder = self._entries[i].folder
+        for place in (f"{folder}/img", folder):
+            images = [f"{place}/{entry}" for entry in self.store.list(place) if is_image(entry)]
             if images:
-                return [f"{folder}/{entry}" for entry in images]
-        raise DataError(f"sequence '{name}' has no images in {self.store.locate(name + '/img')} or its parent. Add them.")
-
-    def _range(self, i: int) -> slice:
-        first, last = self.ranges.get(self.names[i], (1, None))
-        return slice(first - 1, last)
+                break
+        else:
+            raise DataError(
+                f"there are no images in {self.store.locate(f'{folder}/img')} or above it. Add them."
+            )
+        key = self._entries[i].boxes_key
+        boxes, _ = self._boxes(self.store, key)
+        same_count(self.store.locate(key), len(boxes), f"the folder of {images[0]}", len(images))
+        first, last = self.ranges.get(self.names[i], (1, len(images)))
+        if last > len(images):
+            raise DataError(
+                f"RANGES of '{self.names[i]}' ends at frame {last}, but the sequence has {len(images)}. "
+                "Correct RANGES."
+            )
+        return images[first - 1 : last]
 
     def _load(self, i: int) -> SequenceInfo:
         name = self.names[i]
-        key = self._ground_truth(name)
-        assert key is not None
-        boxes, faults = parse_boxes(self._text(key), self.store.locate(key))
-        images = self._all_image_keys(name)
-        same_count(self.store.locate(key), len(boxes), f"the folder of its images ({images[0]} ...)", len(images))
-        used = self._range(i)
-        if used.stop is not None and used.stop > len(images):
-            raise DataError(
-                f"RANGES of '{name}' ends at frame {used.stop}, but the sequence has {len(images)}. Correct RANGES."
-            )
-        boxes = boxes[used] - ((1.0, 1.0, 0.0, 0.0) if self.one_based else 0.0)
-        self._frames[i] = images[used]
+        frames = len(self._image_keys.get(i, self._list_images))
+        boxes, faults = self._boxes(self.store, self._entries[i].boxes_key, zero_is_absent=False)
+        start = self.ranges.get(name, (1, 0))[0] - 1
+        boxes = boxes[start : start + frames]
+        if self.one_based:
+            boxes = boxes - (1.0, 1.0, 0.0, 0.0)
+        labels = {}
+        if name in self._flags_of:
+            flags = np.repeat(self._flags_of[name][None], frames, axis=0)
+            labels["cls"] = condition_labels(flags, np.ones(frames, dtype=bool))
         return SequenceInfo(
             name=name,
             boxes_xywh=np.nan_to_num(boxes),
-            visible=~np.isnan(boxes).any(axis=1),
+            visible=present(boxes),
             fps=self.fps,
-            first_frame=used.start + 1,
-            faults={frame - used.start: text for frame, text in faults.items() if 0 <= frame - used.start < len(boxes)},
+            labels=labels,
+            first_frame=start + 1,
+            faults={frame - start: text for frame, text in faults.items() if 0 <= frame - start < frames},
         )
 
     def _image_key(self, i: int, frame: int) -> str:
-        return self._image_keys(i)[frame]
+        return self._image_keys.get(i, self._list_images)[frame]
+
+
+def find_sequences(store: Store) -> dict[str, _Entry]:
+    """Return the sequences of a folder, by name."""
+    found: dict[str, _Entry] = {}
+    for folder in store.list():
+        files = [
+            entry
+            for entry in store.list(folder)
+            if entry.startswith("groundtruth") and entry.endswith(".txt")
+        ]
+        several = [match for entry in files if (match := _ONE_OF_SEVERAL.match(entry))]
+        if PREFERRED in files or len(files) == 1:
+            key = f"{folder}/{PREFERRED if PREFERRED in files else files[0]}"
+            found[folder] = _Entry(folder, key)
+        elif several:
+            for match in several:
+                found[f"{folder}-{match[1]}"] = _Entry(folder, f"{folder}/{match[0]}")
+        elif files:
+            raise DataError(
+                f"{store.locate(folder)} has several box files ({', '.join(files)}) and no {PREFERRED}. "
+                f"Name the right one {PREFERRED}."
+            )
+    return found
 
 
 def _checked_ranges(
@@ -122,7 +193,8 @@ def _checked_ranges(
             )
         if len(limits) != 2 or not 1 <= int(limits[0]) <= int(limits[1]):
             raise DataError(
-                f"RANGES of '{name}' must be [first, last] with 1 <= first <= last, both included; found {list(limits)}."
+                f"RANGES of '{name}' must be [first, last] with 1 <= first <= last, both included; "
+                f"found {list(limits)}."
             )
         checked[name] = (int(limits[0]), int(limits[1]))
     return checked

@@ -120,7 +120,7 @@ def _compare_frame(frame: dict[str, Any], output: TaskOutput, seen: dict[str, An
     tokens = torch.cat([seen["tokens"].template, seen["tokens"].search[:, 0]], dim=1)  # (1, Nz + Nx, C)
     report.value(f"{name}: feat_mean", tokens.mean(-1), frame["feat_mean"])
     report.value(f"{name}: feat_norm", tokens.norm(dim=-1), frame["feat_norm"])
-    if "feat_c48" in frame:
+    if frame.get("feat_c48") is not None:
         report.value(f"{name}: feat_c48", tokens[..., ::48], frame["feat_c48"])
     if "prompt_c32" in frame:
         prompt = seen["prompt"]

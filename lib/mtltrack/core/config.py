@@ -42,6 +42,7 @@ class Config(Section):
         default={}, description="The task heads by name; the box is implicit."
     )
     _source: Source = PrivateAttr(default_factory=lambda: Source("defaults"))
+    _script: str | None = PrivateAttr(None)
 
     @field_validator("TASKS", mode="before")
     @classmethod
@@ -58,6 +59,17 @@ class Config(Section):
         """Return lambda of a task, TRAIN.<TASK>_WEIGHT: 0.1 for cls and 1 for any other unless given."""
         weights = self.TRAIN.model_extra or {}
         return float(weights.get(f"{task.upper()}_WEIGHT", DEFAULT_TASK_WEIGHTS.get(task, 1.0)))
+
+    @property
+    def script(self) -> str:
+        """Return the model that the configuration is for: as given, or the name of its file's folder.
+
+        Raises:
+            ConfigError: it was made from plain values without naming one.
+        """
+        if self._script is None:
+            raise ConfigError(f"{self._source.name}: name the model, script='hiptrack' or script='ostrack'")
+        return self._script
 
     def last_epoch(self) -> int:
         """Return the epochs of a whole training: EPOCH, or the sum of the stages under TWO_STAGE."""
@@ -122,7 +134,7 @@ def _checked(source: Source, script: str | None) -> Config:
     _name_cls_head(tree)
     cfg, refused = _validate(source, tree, problems)
     _fill_defaults(cfg, script)
-    cfg._source = source
+    cfg._source, cfg._script = source, script
     for cross in contradictions(cfg):
         if not any(path[: len(bad)] == bad for path in cross.paths for bad in refused):
             problems.append(cross.problem(source))

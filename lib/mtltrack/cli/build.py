@@ -1,0 +1,198 @@
+"""From a configuration to a model: the only place that knows both."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mtltrack.core.config import Config
+from mtltrack.core.errors import CheckpointError, ConfigError, did_you_mean
+from mtltrack.core.paths import expand_path, local_settings
+from mtltrack.core.registry import BACKBONES, HEADS
+from mtltrack.models.history import HistoryNetwork
+from mtltrack.models.tracker import HistorySettings, Tracker
+from mtltrack.models.weights import LoadReport, kind_of, load_into, read_weights_file, state_dict_of
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Which parts a named tracker consists of.
+
+    Attributes:
+        net_type: the name in checkpoints and their file names.
+        history: with the historical prompt network.
+        temporal_embedding: with HIPTrack's additional position vectors.
+    """
+
+    net_type: str
+    history: bool
+    temporal_embedding: bool
+
+
+ASSEMBLIES = {
+    "hiptrack": Assembly("HIPTrack", history=True, temporal_embedding=True),
+    "ostrack": Assembly("OSTrack", history=False, temporal_embedding=False),
+}
+
+
+def assembly_of(script: str) -> Assembly:
+    """Return the parts of the tracker `script`.
+
+    Raises:
+        ConfigError: there is no such tracker.
+    """
+    if script not in ASSEMBLIES:
+        raise ConfigError(
+            f"'{script}' is not a tracker.{did_you_mean(script, ASSEMBLIES)} Known: {', '.join(ASSEMBLIES)}."
+        )
+    return ASSEMBLIES[script]
+
+
+def build_tracker(cfg: Config, script: str | None = None) -> Tracker:
+    """Build the tracker that a configuration describes, with random weights.
+
+    Args:
+        cfg: from `load_config`.
+        script: "hiptrack" or "ostrack"; None for the one whose folder the configuration came from.
+
+    Raises:
+        ConfigError: unknown tracker, a head's arguments don't fit, or the heads' edges don't.
+    """
+    parts = assembly_of(script or cfg.script)
+    if parts.history and not cfg.MODEL.NEW_HIP:
+        raise ConfigError("MODEL.NEW_HIP is false: that early form was never published with weights; set it to true")
+    backbone = _build_backbone(cfg, parts)
+    width = backbone.embed_dim
+    return Tracker(
+        backbone=backbone,
+        box_head=_build_box_head(cfg, width),
+        history=_build_history(cfg, width) if parts.history else None,
+        heads={task: _build_head(cfg, task, width) for task in cfg.TASKS},
+        detach={task: block.DETACH for task, block in cfg.TASKS.items()},
+        template_range=cfg.MODEL.BACKBONE.CE_TEMPLATE_RANGE,
+        frames_at_once=None if cfg.MODEL.BACKBONE.BATCH_FRAMES == "auto" else cfg.MODEL.BACKBONE.BATCH_FRAMES,
+        history_settings=HistorySettings(cfg.TEST.UPDATE_INTERVAL, cfg.MODEL.MAX_MEM),
+    )
+
+
+def _build_backbone(cfg: Config, parts: Assembly) -> Any:
+    settings = cfg.MODEL.BACKBONE
+    return BACKBONES.create(
+        settings.TYPE,
+        embed_dim=settings.EMBED_DIM,
+        depth=settings.DEPTH,
+        num_heads=settings.NUM_HEADS,
+        template_size=cfg.DATA.TEMPLATE.SIZE,
+        search_size=cfg.DATA.SEARCH.SIZE,
+        patch_size=settings.STRIDE,
+        ce_loc=settings.CE_LOC,
+        ce_keep_ratio=settings.CE_KEEP_RATIO,
+        drop_path_rate=cfg.TRAIN.DROP_PATH_RATE,
+        temporal_embedding=parts.temporal_embedding,
+    )
+
+
+def _build_box_head(cfg: Config, width: int) -> Any:
+    return HEADS.create(
+        cfg.MODEL.HEAD.TYPE,
+        channels=width,
+        grid=cfg.DATA.SEARCH.SIZE // cfg.MODEL.BACKBONE.STRIDE,
+        hidden=cfg.MODEL.HEAD.NUM_CHANNELS,
+        stride=cfg.MODEL.BACKBONE.STRIDE,
+        giou_weight=cfg.TRAIN.GIOU_WEIGHT,
+        l1_weight=cfg.TRAIN.L1_WEIGHT,
+    )
+
+
+def _build_history(cfg: Config, width: int) -> HistoryNetwork:
+    settings = cfg.MODEL.HISTORY
+    return HistoryNetwork(
+        width, settings.KEY_DIM, settings.VALUE_DIM, settings.ENCODER_WIDTH, cfg.MODEL.CORRECT_MASK
+    )
+
+
+def _build_head(cfg: Config, task: str, width: int) -> nn.Module:
+    """Build a task head from its block, and from the TRAIN keys that begin with its name (TRAIN.CLS_LOSS_TYPE)."""
+    block = cfg.TASKS[task]
+    kind = HEADS.get(block.TYPE)
+    accepted = set(inspect.signature(kind).parameters) - {"self"}
+    arguments = block.arguments()
+    unknown = sorted(set(arguments) - accepted)
+    if unknown:
+        key, names = unknown[0].upper(), sorted(name.upper() for name in accepted - {"channels"})
+        raise ConfigError(
+            f"TASKS.{task}.{key} ({cfg.source_line(f'TASKS.{task}.{key}')}): {block.TYPE} takes no such argument."
+            f"{did_you_mean(key, names)} It takes: {', '.join(names)}."
+        )
+    train = cfg.TRAIN.model_dump()
+    for name in accepted - set(arguments):
+        key = f"{task}_{name}".upper()
+        if key in train:
+            arguments[name] = train[key]
+    if "channels" in accepted:
+        arguments["channels"] = width
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"TASKS.{task} ({cfg.source_line(f'TASKS.{task}.TYPE')}): {error}") from error
+
+
+def load_weights(tracker: Tracker, path: str | Path) -> LoadReport:
+    """Load a weights file of this project, HIPTrack, OSTrack, or a ViT pre-training.
+
+    Nothing in the file is executed. Names that are missing or in excess are errors unless the kind of file explains
+    them; what keeps its random values is listed in the report.
+
+    Raises:
+        CheckpointError: see `mtltrack.models.weights`; also when a file's condition names differ from the head's.
+    """
+    path = Path(path)
+    content = read_weights_file(path)
+    state = state_dict_of(content, path)
+    own = isinstance(content.get("config"), dict)
+    kind = kind_of(state, own)
+    tasks = tracker.task_parts()
+    report = load_into(tracker, state, kind, path, [f"{task}_head." for task in tasks])
+    if own:
+        report.classes, report.epoch = content.get("classes"), content.get("epoch")
+        _check_classes(report, tasks, path)
+    return report
+
+
+def _check_classes(report: LoadReport, tasks: dict[str, nn.Module], path: Path) -> None:
+    head = tasks.get("cls")
+    if head is None or not report.classes or any(name.startswith("cls_head.") for name in report.new):
+        return
+    names = list(getattr(head, "all_names", ()))
+    if names != list(report.classes):
+        raise CheckpointError(
+            f"{path} was trained for the conditions {', '.join(report.classes)}; the head's are {', '.join(names)}. "
+            "Give the file's as TASKS.cls.CLASS_NAMES."
+        )
+
+
+def initial_weights(tracker: Tracker, cfg: Config) -> LoadReport:
+    """Load MODEL.PRETRAIN_FILE, or nothing when it is empty.
+
+    The file is looked for as given, then in `pretrained_dir` of local.yaml.
+
+    Raises:
+        CheckpointError: the file is named but doesn't exist; the message says where it was looked for.
+    """
+    name = cfg.MODEL.PRETRAIN_FILE
+    if not name:
+        return LoadReport()
+    given = expand_path(name)
+    candidates = [given, local_settings().pretrained_dir / given]
+    for path in candidates:
+        if path.is_file():
+            return load_weights(tracker, path)
+    raise CheckpointError(
+        f"MODEL.PRETRAIN_FILE ({cfg.source_line('MODEL.PRETRAIN_FILE')}) names '{name}', which doesn't exist. Looked "
+        f"for: {', '.join(map(str, candidates))}. Put the file there, correct the name, or set PRETRAIN_FILE: '' to "
+        "start from nothing."
+    )

@@ -40,6 +40,7 @@ OUT="${OUT:-$ROOT/output/demo}"
 cd "$ROOT"
 setup_env
 
+export COLUMNS="${COLUMNS:-110}" # tables as wide as they need to be, in a log file too
 BEGAN=$SECONDS
 SCRIPT=hiptrack
 say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - BEGAN)); }

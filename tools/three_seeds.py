@@ -2,8 +2,8 @@
 
     .venv/bin/python tools/three_seeds.py [--seeds 0 1 2] [--out output/three_seeds] [--rendered] [--reuse]
 
-Prints the mean IoU of each test sequence (percent, over the frames that training did not see). The exit status
-is not 0 when a seed doesn't beat the box held still on every sequence.
+Prints the mean IoU of each test sequence (percent, over the frames that training did not see). The exit
+status is not 0 when a seed doesn't beat the box held still on every sequence.
 """
 
 from __future__ import annotations

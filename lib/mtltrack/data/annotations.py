@@ -58,9 +58,7 @@ def parse_boxes(text: str, name: str, zero_is_absent: bool = False) -> tuple[np.
         elif all(math.isnan(value) for value in values):
             continue
         elif not all(math.isfinite(value) for value in values):
-            faults[i] = (
-                f"{where}: the box {line!r} isn't finite. Correct it, or write {_ABSENT} for an absent target."
-            )
+            faults[i] = f"{where}: the box {line!r} isn't finite. Correct it, or write {_ABSENT} if absent."
         elif values[2] > 0 and values[3] > 0:
             boxes[i] = values
         elif not zero_is_absent:

@@ -66,8 +66,8 @@ def build_dataset(
 def _build_named(name: str, use_lmdb: bool) -> SequenceDataset:
     if name not in NAMED:
         raise ConfigError(
-            f"DATASETS_NAME: unknown data set '{name}'.{did_you_mean(name, NAMED)} Known: {', '.join(NAMED)}; "
-            "for data of your own write {TYPE: FolderSequences, ROOT: <folder>}."
+            f"DATASETS_NAME: unknown data set '{name}'.{did_you_mean(name, NAMED)} "
+            f"Known: {', '.join(NAMED)}; for your own data {{TYPE: FolderSequences, ROOT: <folder>}}."
         )
     known = NAMED[name]
     arguments = dict(known.arguments)
@@ -82,12 +82,12 @@ def _build_typed(arguments: dict[str, Any]) -> SequenceDataset:
     if not isinstance(kind, str):
         raise ConfigError(f"DATASETS_NAME: an entry that is a mapping needs TYPE; found {arguments}")
     part = DATASETS.get(kind)
-    accepted = list(inspect.signature(part).parameters)
+    accepted = [name.upper() for name in inspect.signature(part).parameters]
     for key in arguments:
-        if key not in accepted:
+        if key.upper() not in accepted:
             raise ConfigError(
                 f"DATASETS_NAME: {kind} has no argument {key.upper()}."
-                f"{did_you_mean(key.upper(), map(str.upper, accepted))} It takes {', '.join(map(str.upper, accepted))}."
+                f"{did_you_mean(key.upper(), accepted)} It takes {', '.join(accepted)}."
             )
     for key in PATH_ARGUMENTS:
         if arguments.get(key) is not None:
@@ -95,5 +95,4 @@ def _build_typed(arguments: dict[str, Any]) -> SequenceDataset:
     try:
         return cast("SequenceDataset", part(**arguments))
     except TypeError as error:
-        takes = ", ".join(map(str.upper, accepted))
-        raise ConfigError(f"DATASETS_NAME: {kind}: {error}. It takes {takes}.") from error
+        raise ConfigError(f"DATASETS_NAME: {kind}: {error}. It takes {', '.join(accepted)}.") from error

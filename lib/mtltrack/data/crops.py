@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from mtltrack.core.errors import DataError
 
@@ -130,6 +131,29 @@ def cut(image: np.ndarray, window: CropWindow, size: int, grayscale: bool = Fals
     padded = np.zeros((window.side, window.side, 3), dtype=np.uint8)
     padded[rows, columns] = part
     return cv2.resize(padded, (size, size))
+
+
+def cut_mask(mask: np.ndarray, window: CropWindow, size: int) -> np.ndarray:
+    """Cut the window out of a mask as `cut` does of an image; beyond the frame it is 0.
+
+    Args:
+        mask: (H, W), 0 or 1.
+        size: side of the result in pixels.
+
+    Returns:
+        (size, size) float32 in [0, 1]: bilinear, so a pixel on the edge lies between.
+    """
+    columns, rows = window.inside(mask.shape[1], mask.shape[0])
+    top, left = window.top, window.left
+    padded = np.zeros((window.side, window.side), dtype=np.float32)
+    padded[rows, columns] = mask[
+        top + rows.start : top + rows.stop, left + columns.start : left + columns.stop
+    ]
+    # torch's interpolation, as published; OpenCV's rounds its weights
+    resized = interpolate(
+        torch.from_numpy(padded)[None, None], (size, size), mode="bilinear", align_corners=False
+    )
+    return resized[0, 0].numpy()
 
 
 def sample_target(image: np.ndarray, box_xywh: Numbers, factor: float, size: int) -> tuple[np.ndarray, float]:

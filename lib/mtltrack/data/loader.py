@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mtltrack.core.types import Clip
 from mtltrack.data.collate import collate
@@ -59,8 +59,8 @@ def build_loader(
             "persistent_workers": True,
             "multiprocessing_context": start_method(),
         }
-    return DataLoader(  # type: ignore[return-value]  # typed by its samples, but collate makes clips of them
-        dataset,
+    return DataLoader(
+        cast("Dataset[Clip]", dataset),  # collate makes clips of its samples
         batch_size=batch_size,
         sampler=epoch_sampler,
         num_workers=num_workers,

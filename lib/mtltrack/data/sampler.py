@@ -99,8 +99,8 @@ class ClipDataset(Dataset[Sample]):
         reason = f"last fault: {bad[-1]}" if bad else "no draw found enough visible frames"
         return (
             f"no usable clip of 1 template and {self.num_search} search frames in {MAX_DRAWS} draws "
-            f"from {names} (epoch {epoch}, sample {number}); {reason}. A sequence needs more visible frames than "
-            "DATA.SEARCH.NUMBER: lower it, or add longer sequences."
+            f"from {names} (epoch {epoch}, sample {number}); {reason}. "
+            "A sequence needs more visible frames than DATA.SEARCH.NUMBER: lower it, or add longer sequences."
         )
 
     def _draw(self, source: SequenceDataset, rng: SampleRandom) -> Sample | None:

@@ -61,10 +61,10 @@ def sample_causal(
 def sample_sequence(
     usable: np.ndarray, num_search: int, interval: int, rng: SampleRandom
 ) -> FrameChoice | None:
-    """Template, then each search frame at most `interval` frames after the one before; in half of the cases
-    backwards.
+    """Template, then search frames at most `interval` frames apart; in half of the cases backwards.
 
-    HIPTrack uses a fixed step of 70 frames and leaves MAX_SAMPLE_INTERVAL unread; here it is the step.
+    HIPTrack uses a fixed step of 70 frames, leaves MAX_SAMPLE_INTERVAL unread and begins near the start of a
+    short sequence; here MAX_SAMPLE_INTERVAL is the longest step, and any frame with enough later ones begins.
     """
     if len(usable) < num_search + 1:
         return None

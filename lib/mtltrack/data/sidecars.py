@@ -173,8 +173,8 @@ class LabelledSequences:
         self.num_labelled = sum(name in files for name in names)
         if self.num_labelled == 0:
             raise DataError(
-                f"CLS_ANN_DIR: {self.folder} has no labels for any of the {len(names)} sequences of {self.name}; "
-                f"wanted for example {self._path(names[0])}."
+                f"CLS_ANN_DIR: {self.folder} has no labels for any of the {len(names)} sequences "
+                f"of {self.name}; wanted for example {self._path(names[0])}."
             )
         self._known: Recent[SequenceInfo] = Recent()
 

@@ -74,7 +74,7 @@ class FolderSequences(StoredSequences):
         super().__init__(open_store(root))
         if fps <= 0 or conditions not in (None, "otb"):
             raise ConfigError(
-                "FolderSequences needs FPS above 0 and CONDITIONS: otb or none; found {fps} and {conditions!r}"
+                f"FolderSequences needs FPS above 0, CONDITIONS otb or null; found {fps}, {conditions!r}"
             )
         self.name = name
         self.fps = fps

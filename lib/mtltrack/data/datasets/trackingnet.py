@@ -38,8 +38,8 @@ class TrackingNet(StoredSequences):
         lacking = [n for n in sets or () if n not in there]
         if lacking or not there:
             raise DataError(
-                f"TrackingNet at {root} has no set {_set_names(lacking) or 'TRAIN_0 to TRAIN_11'} (nor TRAIN_<n>_lmdb); "
-                f"there: {_set_names(there) or 'none'}. Correct SETS or the root."
+                f"TrackingNet at {root} has no set {_set_names(lacking) or 'TRAIN_0 to TRAIN_11'} "
+                f"(nor TRAIN_<n>_lmdb); there: {_set_names(there) or 'none'}. Correct SETS or the root."
             )
         self._places: list[Store] = []
         for n in there if sets is None else sets:

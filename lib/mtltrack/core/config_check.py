@@ -23,8 +23,7 @@ WEIGHT_KEY = re.compile(r"^[A-Z][A-Z0-9_]*_WEIGHT$")
 
 def take_unknown_keys(root: type[Section], source: Source, tree: Tree) -> list[Problem]:
     """Take every unknown key out of `tree` and return one problem for each."""
-    weights = [f"{task.upper()}_WEIGHT" for task in _raw_tasks(tree)]
-    return list(_unknown_below(root, source, tree, (), weights, _homes(root)))
+    return list(_KeyCheck(root, source, _raw_tasks(tree)).problems_below(root, tree, ()))
 
 
 def _raw_tasks(tree: Tree) -> list[str]:
@@ -37,52 +36,57 @@ def _raw_tasks(tree: Tree) -> list[str]:
     return names
 
 
-def _unknown_below(
-    section: type[Section],
-    source: Source,
-    tree: Tree,
-    path: KeyPath,
-    weights: list[str],
-    homes: dict[str, list[str]],
-) -> Iterator[Problem]:
-    known = set(section.model_fields)
-    if section is Train:
-        known.update(weights)
-    for key in list(tree):
-        here = (*path, key)
-        if key not in known:
-            text = _unknown_text(key, tree.pop(key), known, path, section is Train, weights, homes)
-            yield Problem(source.place(here), key_text(here), text)
-            continue
-        field = section.model_fields.get(key)
-        inner = None if field is None else section_of(field)
-        if inner is not None and isinstance(tree[key], dict):
-            yield from _unknown_below(inner, source, tree[key], here, weights, homes)
+class _KeyCheck:
+    """Compare the keys of a tree with those of the sections.
 
+    Args:
+        root: the section of the whole tree.
+        source: where the keys stand.
+        tasks: names of the tasks, whose weights are keys of TRAIN.
+    """
 
-def _unknown_text(
-    key: str,
-    value: Any,
-    known: set[str],
-    path: KeyPath,
-    in_train: bool,
-    weights: list[str],
-    homes: dict[str, list[str]],
-) -> str:
-    found = f"(found {show(value)})"
-    if in_train and WEIGHT_KEY.match(key):
+    def __init__(self, root: type[Section], source: Source, tasks: list[str]) -> None:
+        self.source = source
+        self.tasks = tasks
+        self.weights = [f"{task.upper()}_WEIGHT" for task in tasks]
+        self.homes = _homes(root)
+
+    def problems_below(self, section: type[Section], tree: Tree, path: KeyPath) -> Iterator[Problem]:
+        """Yield the problems of one section and those below it; take unknown keys out of `tree`."""
+        known = {*section.model_fields, *(self.weights if section is Train else [])}
+        for key in list(tree):
+            here = (*path, key)
+            field = section.model_fields.get(key)
+            inner = None if field is None else section_of(field)
+            if inner is not None and isinstance(tree[key], dict):
+                yield from self.problems_below(inner, tree[key], here)
+            if key in known:
+                continue
+            value = tree.pop(key)
+            if section is Train and WEIGHT_KEY.match(key):
+                if value is None:
+                    continue  # so that an option can take a weight away together with its task
+                text = self._unknown_weight(key, value)
+            else:
+                text = self._unknown_key(key, value, known, path)
+            yield Problem(self.source.place(here), key_text(here), text)
+
+    def _unknown_weight(self, key: str, value: Any) -> str:
         task = key.removesuffix("_WEIGHT").lower()
-        allowed = ["GIOU_WEIGHT", "L1_WEIGHT", *weights]
-        near = did_you_mean(key, allowed)
-        if not near and key not in known:
+        near = did_you_mean(task, ["GIOU", "L1", *map(str.upper, self.tasks)]).replace("'?", "_WEIGHT'?")
+        if not near:
             near = f" To add the task: TASKS: {{{task}: {{TYPE: <head>}}}}."
-        known_weights = ", ".join(allowed)
-        return f"unknown key {found}: TASKS holds no task '{task}'.{near} Allowed weights: {known_weights}."
-    near = did_you_mean(key, known | ({"CLS_WEIGHT"} if in_train else set()))
-    if key in homes:
-        near = f" This key belongs at {' or '.join(homes[key][:4])}."
-    where = key_text(path) or "a configuration"
-    return f"unknown key {found}.{near} Allowed in {where}: {', '.join(sorted(known))}."
+        allowed = ", ".join(["GIOU_WEIGHT", "L1_WEIGHT", *self.weights])
+        found = f"(found {show(value)})"
+        return f"unknown key {found}: TASKS holds no task '{task}'.{near} Allowed weights: {allowed}."
+
+    def _unknown_key(self, key: str, value: Any, known: set[str], path: KeyPath) -> str:
+        near = did_you_mean(key, known | ({"CLS_WEIGHT"} if path == ("TRAIN",) else set()))
+        if key in self.homes:
+            near = f" This key belongs at {' or '.join(self.homes[key][:4])}."
+        where = key_text(path) or "a configuration"
+        allowed = ", ".join(sorted(known))
+        return f"unknown key (found {show(value)}).{near} Allowed in {where}: {allowed}."
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:

@@ -27,7 +27,7 @@ class RecordingTracker(OnlineTracker):
 
 
 def _settings(case: Case) -> Any:
-    factor = 5.0 if case.family == "hip" else 4.0
+    factor = 4.0 if case.family == "ost" and case.search_size == 256 else 5.0
     crops = {"SEARCH": {"SIZE": case.search_size, "FACTOR": factor}, "TEMPLATE": {"SIZE": case.template_size}}
     return config_from_dict({"DATA": crops}, name=case.name)
 

@@ -1,0 +1,54 @@
+import math
+
+import pytest
+import torch
+
+from mtltrack.models.layers.memory import PromptMemory, extend_keys, read_memory
+
+
+def plain_readout(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """The formula as it is written: softmax of -|q - k|^2 / sqrt(Ck) up to a constant of each query."""
+    distance = torch.cdist(query, keys) ** 2
+    return (-distance / math.sqrt(query.shape[-1])).softmax(-1) @ values
+
+
+@pytest.mark.parametrize("value_width", [8, 20, 384])
+def test_readout_is_the_plain_formula(value_width: int) -> None:
+    torch.manual_seed(0)
+    query, keys = torch.randn(2, 7, 16, dtype=torch.float64), torch.randn(2, 30, 16, dtype=torch.float64)
+    values = torch.randn(2, 30, value_width, dtype=torch.float64)
+    ours = read_memory(query, extend_keys(keys), values)
+    torch.testing.assert_close(ours, plain_readout(query, keys, values))
+
+
+def test_readout_passes_gradient_to_everything() -> None:
+    torch.manual_seed(0)
+    tensors = [
+        torch.randn(1, n, c, dtype=torch.float64, requires_grad=True) for n, c in ((3, 4), (5, 4), (5, 6))
+    ]
+    assert torch.autograd.gradcheck(lambda q, k, v: read_memory(q, extend_keys(k), v), tensors)
+
+
+def test_ring_buffer_forgets_the_oldest() -> None:
+    torch.manual_seed(0)
+    memory = PromptMemory(capacity=2)
+    entries = [(torch.randn(1, 4, 8), torch.randn(1, 4, 6)) for _ in range(3)]
+    query = torch.randn(1, 5, 8)
+    for keys, values in entries:
+        memory.write(keys, values)
+    assert memory.count == 2
+    keys, values = (torch.cat(parts, dim=1) for parts in zip(*entries[1:], strict=True))
+    torch.testing.assert_close(memory.read(query), plain_readout(query, keys, values))
+    last_keys, last_values = memory.last()
+    assert torch.equal(last_keys, entries[2][0]) and torch.equal(last_values, entries[2][1])
+
+
+def test_clear_leaves_nothing_and_reading_nothing_is_an_error() -> None:
+    memory = PromptMemory(capacity=2)
+    memory.write(torch.zeros(1, 4, 8), torch.zeros(1, 4, 6))
+    memory.clear()
+    assert memory.count == 0
+    with pytest.raises(RuntimeError, match="the prompt memory is empty"):
+        memory.read(torch.zeros(1, 5, 8))
+    with pytest.raises(ValueError, match=r"MODEL.MAX_MEM is 0"):
+        PromptMemory(0)

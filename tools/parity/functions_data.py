@@ -88,7 +88,7 @@ def compare_transform_image_to_crop(entry: dict[str, Any], report: Report) -> No
 
 
 def compare_jittered_center_crop(entry: dict[str, Any], report: Report) -> None:
-    """Compare crops around one box with another as target; the two pairs follow from the reference's boxes."""
+    """Compare crops around one box with another as target; the reference implies the two pairs."""
     image, box = frame(0)
     mask = np.zeros(image.shape[:2])
     x, y, w, h = map(int, box)

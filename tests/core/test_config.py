@@ -190,6 +190,7 @@ def test_number_of_search_frames_defaults_as_published(
     (tmp_path / folder).mkdir()
     path = write(tmp_path / folder, "TRAIN: {EPOCH: 3}\n")
     assert load_config(path, script=script).DATA.SEARCH.NUMBER == frames
+    assert load_config(path, script=script).script == (script or folder)
     assert load_config(path, ["DATA.SEARCH.NUMBER=2"], script=script).DATA.SEARCH.NUMBER == 2
 
 

@@ -42,7 +42,6 @@ class Config(Section):
         default={}, description="The task heads by name; the box is implicit."
     )
     _source: Source = PrivateAttr(default_factory=lambda: Source("defaults"))
-    _script: str = PrivateAttr(default="")
     _script: str | None = PrivateAttr(None)
 
     @field_validator("TASKS", mode="before")
@@ -51,11 +50,6 @@ class Config(Section):
         if isinstance(tasks, dict):
             return {name: block for name, block in tasks.items() if block is not None}
         return tasks
-
-    @property
-    def script(self) -> str:
-        """The model that it was loaded for, "hiptrack" or "ostrack": as said, or the name of its file's folder."""
-        return self._script
 
     def dump(self) -> dict[str, Any]:
         """Return the whole configuration as plain values; `config_from_dict` reads it."""
@@ -108,8 +102,8 @@ def load_config(path: str | Path, options: Sequence[str] = (), script: str | Non
     Args:
         path: the YAML file.
         options: "KEY=VALUE" texts, `["TRAIN.LR=1e-4"]`; a later one wins.
-        script: the model, "hiptrack" or "ostrack"; the name of the file's folder when not given. Of the values it
-            decides only DATA.SEARCH.NUMBER where no file gives it: 3 for hiptrack, otherwise 1, as published.
+        script: the model, "hiptrack" or "ostrack"; the name of the file's folder when not given. It decides
+            only DATA.SEARCH.NUMBER where no file gives it: 3 for hiptrack, otherwise 1, as published.
 
     Raises:
         ConfigError: every problem of the file, each with place, key, what was found and what is allowed.

@@ -395,6 +395,8 @@ def test_published_extension_says_what_does_nothing() -> None:
         "MODEL.HIDDEN_DIM",
         "TRAIN.EPOCH",
         "TRAIN.LR",
+        "TRAIN.LR_DROP_EPOCH",
+        "TRAIN.SCHEDULER.DECAY_RATE",
         "TRAIN.CLS_LABEL_SMOOTHING",
     }
 
@@ -456,7 +458,34 @@ def test_elimination_schedule_has_no_effect_on_a_trackers_weights() -> None:
     assert "CE_LOC is empty" in without_effect("ostrack", **sections)
 
 
+def test_loss_of_several_labels() -> None:
+    sections = {"TASKS": {"cls": {"TYPE": "ClsHead", "LABELS": "multi"}}, "TRAIN": {"CLS_LOSS_TYPE": "CE"}}
+    assert "TASKS.cls.LABELS is multi, whose loss is BCE" in without_effect("ostrack", **sections)
+    sections["TRAIN"]["CLS_LOSS_TYPE"] = "BCE"
+    assert without_effect("ostrack", **sections) == ""
+
+
+def test_rate_that_never_drops() -> None:
+    train = {"LR_DROP_EPOCH": 20, "EPOCH": 20}
+    assert "every 20 epochs, and no stage has more than 20" in without_effect("ostrack", TRAIN=train)
+    assert without_effect("ostrack", TRAIN={**train, "EPOCH": 21}) == ""
+
+
+def test_a_model_without_a_name() -> None:
+    with pytest.raises(
+        ConfigError, match=r"given values: name the model, script='hiptrack' or script='ostrack'"
+    ):
+        _ = config_from_dict({}).script
+    assert config_from_dict({}, script="ostrack").script == "ostrack"
+
+
 def test_keys_that_count_say_nothing() -> None:
     history = {"NEW_HIP": True, "MAX_MEM": 9, "HISTORY": {"VALUE_DIM": 9}}
     assert without_effect("hiptrack", MODEL=history, TEST={"UPDATE_INTERVAL": 3}) == ""
-    assert without_effect("ostrack", TRAIN={"BACKBONE_MULTIPLIER": 1, "SCHEDULER": {"DECAY_RATE": 0.5}}) == ""
+    assert (
+        without_effect(
+            "ostrack",
+            TRAIN={"BACKBONE_MULTIPLIER": 1, "SCHEDULER": {"DECAY_RATE": 0.5}, "CE_START_EPOCH": None},
+        )
+        == ""
+    )

@@ -244,10 +244,6 @@ def test_inner_outputs_are_not_built() -> None:
             "found [2, 1]; allowed: different epochs, in rising order.",
         ),
         (
-            {"TRAIN": {"CE_START_EPOCH": 90}},
-            "TRAIN.CE_WARM_EPOCH: found 80; allowed: at least TRAIN.CE_START_EPOCH (90).",
-        ),
-        (
             {"TRAIN": {"TWO_STAGE": True}},
             "TRAIN.TWO_STAGE: stage 1 trains the heads of TASKS, and there are none",
         ),

@@ -71,12 +71,16 @@ class Config(Section):
             raise ConfigError(f"{self._source.name}: name the model, script='hiptrack' or script='ostrack'")
         return self._script
 
-    def last_epoch(self) -> int:
-        """Return the epochs of a whole training: EPOCH, or the sum of the stages under TWO_STAGE."""
+    def stage_lengths(self) -> list[int]:
+        """Return the epochs of each stage: [EPOCH], or box, stage 1 and stage 2 under TWO_STAGE."""
         train = self.TRAIN
         return (
-            train.BOX_EPOCHS + train.STAGE1_EPOCHS + train.STAGE2_EPOCHS if train.TWO_STAGE else train.EPOCH
+            [train.BOX_EPOCHS, train.STAGE1_EPOCHS, train.STAGE2_EPOCHS] if train.TWO_STAGE else [train.EPOCH]
         )
+
+    def last_epoch(self) -> int:
+        """Return the epochs of a whole training."""
+        return sum(self.stage_lengths())
 
     def is_given(self, key: str) -> bool:
         """Return whether a key was written in the YAML, one of its bases or an option, with a value."""

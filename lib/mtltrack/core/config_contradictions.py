@@ -110,10 +110,6 @@ def _elimination(cfg: Config) -> Iterator[Contradiction]:
         last = backbone.DEPTH - 1
         text = f"found {blocks}; allowed: blocks 0 to {last}, as MODEL.BACKBONE.DEPTH is {backbone.DEPTH}."
         yield Contradiction((keys[0], "MODEL.BACKBONE.DEPTH"), text)
-    start, warm = cfg.TRAIN.CE_START_EPOCH, cfg.TRAIN.CE_WARM_EPOCH
-    if warm < start:
-        text = f"found {warm}; allowed: at least TRAIN.CE_START_EPOCH ({start})."
-        yield Contradiction(("TRAIN.CE_WARM_EPOCH", "TRAIN.CE_START_EPOCH"), text)
 
 
 def _sources(cfg: Config) -> Iterator[Contradiction]:

@@ -106,6 +106,13 @@ def _training(cfg: Config, script: str) -> Rules:  # noqa: ARG001
         for key in STAGE_KEYS:
             yield f"TRAIN.{key}", "TRAIN.TWO_STAGE is false"
     if train.SCHEDULER.TYPE == "step":
+        longest = max(cfg.stage_lengths())
+        if train.LR_DROP_EPOCH >= longest:
+            reason = (
+                f"the rate drops every {train.LR_DROP_EPOCH} epochs, and no stage has more than {longest}"
+            )
+            yield "TRAIN.LR_DROP_EPOCH", reason
+            yield "TRAIN.SCHEDULER.DECAY_RATE", reason
         yield "TRAIN.SCHEDULER.MILESTONES", "TRAIN.SCHEDULER.TYPE is step"
         yield "TRAIN.SCHEDULER.GAMMA", "TRAIN.SCHEDULER.TYPE is step: DECAY_RATE is its factor"
     else:
@@ -131,6 +138,10 @@ def _classification(cfg: Config, script: str) -> Rules:  # noqa: ARG001
             yield f"TRAIN.{key}", "TASKS holds no task 'cls'"
         return
     kind = cfg.TRAIN.CLS_LOSS_TYPE
+    if cfg.TASKS["cls"].arguments().get("labels") == "multi":
+        if kind != "BCE":
+            yield "TRAIN.CLS_LOSS_TYPE", "TASKS.cls.LABELS is multi, whose loss is BCE"
+        kind = "BCE"
     if kind != "FOCAL":
         yield "TRAIN.CLS_FOCAL_ALPHA", f"TRAIN.CLS_LOSS_TYPE is {kind}"
         yield "TRAIN.CLS_FOCAL_GAMMA", f"TRAIN.CLS_LOSS_TYPE is {kind}"

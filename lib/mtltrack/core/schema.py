@@ -170,8 +170,10 @@ class Train(Section):
     PRECISION: PrecisionName | None = Field(default=None, description="Precision by name; goes before AMP.")
     ACCUMULATION_STEPS: Count = Field(default=1, description="Batches whose gradients make one step.")
     BN: Literal["batch", "frozen"] = Field(default="batch", description="Statistics of trained batch norms.")
-    CE_START_EPOCH: CountOrZero = Field(default=20, description="Epoch at which elimination begins.")
-    CE_WARM_EPOCH: CountOrZero = Field(default=80, description="Epoch at which its keep ratio is reached.")
+    CE_START_EPOCH: CountOrZero = Field(default=20, description="Epochs before elimination begins.")
+    CE_WARM_EPOCH: CountOrZero = Field(
+        default=80, description="Epochs from then until its keep ratio is reached."
+    )
     DROP_PATH_RATE: Rate = Field(default=0.1, description="Stochastic depth of the backbone.")
     DEEP_SUPERVISION: StrictBool = Field(
         default=False, description="Accepted; changes nothing in the published code either."

@@ -24,8 +24,7 @@ def run_command(command: Callable[[argparse.Namespace], int], arguments: argpars
 
 
 def results_root(results: str | None, save_dir: str | None) -> Path:
-    """Return the folder of result files: `results`, or test/tracking_results in `save_dir` or "
-    "local.yaml's."""
+    """Return the folder of result files: `results`, or test/tracking_results below `save_dir`."""
     if results is not None:
         return Path(results).expanduser()
     base = Path(save_dir).expanduser() if save_dir is not None else local_settings().save_dir

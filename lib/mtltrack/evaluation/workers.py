@@ -34,6 +34,13 @@ def _work(
     torch.set_num_threads(torch_threads)
     cv2.setNumThreads(torch_threads)
     try:
+        _serve(connection, factory, settings, device)
+    except (BrokenPipeError, EOFError):
+        return  # the parent has given up; what it reports is enough
+
+
+def _serve(connection: Connection, factory: TrackerFactory, settings: Settings, device: str | None) -> None:
+    try:
         tracker = factory(device)
     except Exception as error:  # reported to the parent, which ends the run
         connection.send(("broken", explain(error, settings.debug), 0, 0.0))
@@ -68,10 +75,10 @@ class _Worker:
         self.sequence = sequence
         self.connection.send(sequence)
 
-    def close(self) -> None:
-        """Let the process end; one that is still at work is stopped."""
+    def close(self, patience: float = 5.0) -> None:
+        """Let the process end; one that is still at work after `patience` seconds is stopped."""
         self.connection.close()
-        self.process.join(timeout=5)
+        self.process.join(timeout=patience)
         if self.process.is_alive():
             self.process.terminate()
             self.process.join()
@@ -107,7 +114,7 @@ def run_workers(
                         started += 1
     finally:
         for worker in workers:
-            worker.close()
+            worker.close(patience=0.0)
 
 
 def _hear(worker: _Worker, queue: deque[Sequence], summary: RunSummary, tell: Progress) -> bool:

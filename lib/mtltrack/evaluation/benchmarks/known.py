@@ -15,10 +15,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 
 from mtltrack.core.errors import DataError
+from mtltrack.data.datasets.lasot import lasot_test_names
 from mtltrack.evaluation.benchmarks.reading import (
     first_image_numbers,
     folder_sequences,
@@ -56,26 +56,19 @@ def otb(root: Path) -> Benchmark:
     return _benchmark("otb", root, sequences, notes=notes)
 
 
-def lasot_names() -> list[str]:
-    """Return the names of LaSOT's 280 test sequences."""
-    text = resources.files(__package__).joinpath("lasot_test.csv").read_text(encoding="utf-8")
-    rows = [line.split(",") for line in text.splitlines() if not line.startswith("#")]
-    return [f"{kind}-{number}" for kind, *numbers in rows for number in numbers]
-
-
 def lasot(root: Path) -> Benchmark:
     """LaSOT's test split; a frame is visible unless it is fully occluded or out of view."""
-    names = lasot_names()
+    names = lasot_test_names()
     sequences = []
     for name in names:
         places = (root / name.rsplit("-", 1)[0] / name, root / name)
         folder = next((path for path in places if (path / "groundtruth.txt").is_file()), None)
         if folder is None:
             continue
-        hidden = read_flags(folder / "full_occlusion.txt") + read_flags(folder / "out_of_view.txt") > 0
-        sequence = pair(
-            name, image_files(folder / "img"), read_boxes(folder / "groundtruth.txt"), folder=folder
-        )
+        boxes = read_boxes(folder / "groundtruth.txt")
+        flags = [read_flags(folder / file, len(boxes)) for file in ("full_occlusion.txt", "out_of_view.txt")]
+        hidden = (flags[0] > 0) | (flags[1] > 0)
+        sequence = pair(name, image_files(folder / "img"), boxes, folder=folder)
         sequences.append(replace(sequence, visible=~hidden))
     missing = len(names) - len(sequences)
     notes = (f"{missing} of LaSOT's {len(names)} test sequences are not in {root}",) if missing else ()
@@ -88,7 +81,7 @@ def _got10k(root: Path, split: str) -> Benchmark:
         if not (folder / "groundtruth.txt").is_file():
             continue
         images, boxes = tuple(image_files(folder)), read_boxes(folder / "groundtruth.txt")
-        cover = read_flags(folder / "cover.label") if (folder / "cover.label").is_file() else None
+        cover = read_flags(folder / "cover.label", len(boxes)) if (folder / "cover.label").is_file() else None
         # the server keeps the ground truth of the test split but its first line
         boxes = boxes[:1] if split == "test" else boxes
         sequences.append(Sequence(folder.name, images, boxes, cover=cover, folder=folder))

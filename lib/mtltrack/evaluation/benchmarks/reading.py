@@ -88,13 +88,13 @@ def pair(
     return Sequence(name, tuple(images), boxes, folder=folder)
 
 
-def read_flags(path: Path) -> NDArray[np.int64]:
-    """Return the numbers of a file of flags, one a line or all in one line."""
+def read_flags(path: Path, frames: int) -> NDArray[np.int64]:
+    """Return the flags (frames,) of a file that holds them one a line or all in one line."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"can't read '{path}': {error.strerror or error}") from error
-    return parse_flags(decode_text(data, str(path)), str(path))
+    return parse_flags(decode_text(data, str(path)), str(path), frames, "the ground truth beside it")
 
 
 def folder_sequences(folder: Path, benchmark: str = "") -> list[Sequence]:

@@ -1,0 +1,164 @@
+"""Reading test data."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_trackers import walk, write_sequence
+
+from mtltrack.core.errors import DataError
+from mtltrack.evaluation.benchmarks import known, load_benchmark, parse_ranges
+from mtltrack.evaluation.benchmarks.reading import first_image_numbers, image_files
+
+
+def images(folder: Path, numbers: range, digits: int = 4) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        (folder / f"{number:0{digits}d}.jpg").write_bytes(b"")
+
+
+def boxes_file(path: Path, count: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savetxt(path, walk(count), delimiter=",", fmt="%g")
+
+
+def test_folder_of_sequences(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "b", walk(4))
+    write_sequence(tmp_path / "a", walk(3))
+    (tmp_path / "notes").mkdir()
+    found = load_benchmark(str(tmp_path))
+    assert [(item.name, len(item)) for item in found.sequences] == [("a", 3), ("b", 4)]
+    assert found.name == tmp_path.name and found.sequences[0].one_based
+    assert not load_benchmark(str(tmp_path), one_based=False).sequences[0].one_based
+    assert [item.name for item in load_benchmark(str(tmp_path / "a")).sequences] == ["a"]
+
+
+def test_images_are_sorted_by_their_number(tmp_path: Path) -> None:
+    for name in ("frame10.jpg", "frame9.jpg", "frame100.jpg", "readme.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in image_files(tmp_path)] == ["frame9.jpg", "frame10.jpg", "frame100.jpg"]
+
+
+def test_ranges(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "a", walk(6))
+    cut = load_benchmark(str(tmp_path), parse_ranges(["a=3:5"])).sequences[0]
+    assert cut.first_frame == 3 and [path.stem for path in cut.frames] == ["0003", "0004", "0005"]
+    assert cut.init_box == [5, 4, 10, 8]
+    with pytest.raises(DataError, match="a=3:7 is outside of the sequence, which has the frames 1 to 6"):
+        load_benchmark(str(tmp_path), {"a": (3, 7)})
+    with pytest.raises(DataError, match="first must not be after last"):
+        load_benchmark(str(tmp_path), {"a": (4, 3)})
+    with pytest.raises(DataError, match=r"names 'aa', which is no sequence of .* Did you mean 'a'"):
+        load_benchmark(str(tmp_path), {"aa": (1, 2)})
+
+
+@pytest.mark.parametrize("text", ["a", "a=1", "a=x:2", "=1:2"])
+def test_bad_ranges(text: str) -> None:
+    with pytest.raises(DataError, match="wanted SEQ=first:last"):
+        parse_ranges([text])
+    with pytest.raises(DataError, match="names 'a' twice"):
+        parse_ranges(["a=1:2", "a=3:4"])
+
+
+def test_one_sequence_by_name_or_number(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_sequence(tmp_path / name, walk(2))
+    assert [item.name for item in load_benchmark(str(tmp_path), sequence="b").sequences] == ["b"]
+    assert [item.name for item in load_benchmark(str(tmp_path), sequence="0").sequences] == ["a"]
+    with pytest.raises(DataError, match=r"has no sequence '2'.*a number from 0 to 1"):
+        load_benchmark(str(tmp_path), sequence="2")
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"neither a benchmark nor a folder. Did you mean 'lasot'"):
+        load_benchmark("lasott")
+    with pytest.raises(DataError, match=r"the benchmark 'vot22' isn't built yet. Built: otb, lasot"):
+        load_benchmark("vot22")
+    with pytest.raises(DataError, match="no sequence found in"):
+        load_benchmark(str(tmp_path))
+    folder = write_sequence(tmp_path / "a", walk(3))
+    (folder / "img" / "0002.png").unlink()
+    with pytest.raises(DataError, match="'a' has 2 images but 3 ground truth boxes"):
+        load_benchmark(str(tmp_path))
+    (folder / "groundtruth_rect.txt").rename(folder / "groundtruth_x.txt")
+    (folder / "groundtruth_y.txt").touch()
+    with pytest.raises(DataError, match="several ground truth files"):
+        load_benchmark(str(tmp_path))
+
+
+def test_otb(tmp_path: Path) -> None:
+    images(tmp_path / "David" / "img", range(298, 303))
+    boxes_file(tmp_path / "David" / "groundtruth_rect.txt", 3)
+    images(tmp_path / "Jogging" / "img", range(1, 3))
+    boxes_file(tmp_path / "Jogging" / "groundtruth_rect.1.txt", 2)
+    boxes_file(tmp_path / "Jogging" / "groundtruth_rect.2.txt", 2)
+    found = known.otb(tmp_path)
+    assert [item.name for item in found.sequences] == ["David", "Jogging-1", "Jogging-2"]
+    assert [path.stem for path in found.sequences[0].frames] == ["0300", "0301", "0302"]
+    assert (
+        found.notes == (f"3 of OTB's 100 sequences are in {tmp_path}",) and not found.sequences[0].one_based
+    )
+
+
+def test_lasot(tmp_path: Path) -> None:
+    folder = tmp_path / "zebra" / "zebra-17"
+    images(folder / "img", range(1, 4), 8)
+    boxes_file(folder / "groundtruth.txt", 3)
+    (folder / "full_occlusion.txt").write_text("0,1,0")
+    (folder / "out_of_view.txt").write_text("0,0,1\n")
+    found = known.lasot(tmp_path)
+    assert found.protocol == "lasot" and found.notes[0].startswith("279 of LaSOT's 280")
+    assert found.sequences[0].visible is not None and found.sequences[0].visible.tolist() == [
+        True,
+        False,
+        False,
+    ]
+    (folder / "out_of_view.txt").write_text("0,0")
+    with pytest.raises(
+        DataError, match=r"out_of_view.txt has 2 entries, but the ground truth beside it has 3"
+    ):
+        known.lasot(tmp_path)
+    shutil.rmtree(tmp_path / "zebra")
+    with pytest.raises(DataError, match="no sequence of 'lasot' found"):
+        known.lasot(tmp_path)
+
+
+def test_got10k(tmp_path: Path) -> None:
+    for split, boxes in (("val", 3), ("test", 1)):
+        folder = tmp_path / split / "GOT-10k_000001"
+        images(folder, range(1, 4), 8)
+        boxes_file(folder / "groundtruth.txt", boxes)
+    (tmp_path / "val" / "GOT-10k_000001" / "cover.label").write_text("8\n0\n4\n")
+    val, test = known.got10k_val(tmp_path).sequences[0], known.got10k_test(tmp_path).sequences[0]
+    assert val.scorable and val.cover is not None and val.cover.tolist() == [8, 0, 4]
+    assert not test.scorable and len(test) == 3
+    with pytest.raises(DataError, match="only the box of the first frame is known"):
+        test.cut(2, 3)
+
+
+def test_trackingnet_uav_and_nfs(tmp_path: Path) -> None:
+    images(tmp_path / "TEST" / "frames" / "v1", range(0, 12), 1)
+    boxes_file(tmp_path / "TEST" / "anno" / "v1.txt", 1)
+    assert [path.stem for path in known.trackingnet(tmp_path).sequences[0].frames[-2:]] == ["10", "11"]
+
+    images(tmp_path / "data_seq" / "UAV123" / "bird1", range(770, 780), 6)
+    boxes_file(tmp_path / "anno" / "UAV123" / "bird1_2.txt", 4)
+    uav = known.uav(tmp_path)
+    assert uav.protocol == "uav" and uav.sequences[0].name == "uav_bird1_2"
+    assert uav.sequences[0].frames[0].stem == f"{first_image_numbers('uav')['bird1_2']:06d}" == "000775"
+
+    images(tmp_path / "sequences" / "Gymnastics", range(1, 4), 5)
+    boxes_file(tmp_path / "anno" / "nfs_Gymnastics.txt", 3)
+    assert [item.name for item in known.nfs(tmp_path).sequences] == ["nfs_Gymnastics"]
+    (tmp_path / "sequences" / "Gymnastics").rename(tmp_path / "sequences" / "x")
+    with pytest.raises(DataError, match="needs the images of"):
+        known.nfs(tmp_path)
+
+
+def test_real_sequences(data_root: Path) -> None:
+    found = load_benchmark(str(data_root / "sot"))
+    lengths = {item.name: len(item) for item in found.sequences}
+    assert lengths == {"Car4_0001-0250": 250, "Crossing": 120}

@@ -24,6 +24,7 @@ class TrainSettings:
         save_interval: TRAIN.SAVE_INTERVAL; the last epoch of a stage is always saved.
         max_bad_fraction: DATA.MAX_BAD_FRACTION.
         seed: of the run; a resumed run must have the same.
+        started_from: kind of weights that the run began with; a resumed run is told.
     """
 
     lambdas: Mapping[str, float]
@@ -39,6 +40,7 @@ class TrainSettings:
     save_interval: int = 1
     max_bad_fraction: float = 0.01
     seed: int = 42
+    started_from: str = "none"
 
 
 @dataclass

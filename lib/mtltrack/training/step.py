@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mtltrack.core.errors import TrainingError
 from mtltrack.core.types import Clip, TaskOutput
@@ -74,7 +74,7 @@ class StepRunner:
         self.lambdas = lambdas
         self.excluded = frozenset(excluded)
         self.mean, self.std = list(mean), list(std)
-        self.max_norm = grad_clip_norm if grad_clip_norm > 0 else math.inf
+        self.max_norm = grad_clip_norm
         self.parameters = [parameter for parameter in tracker.parameters() if parameter.requires_grad]
         self._statistics = BatchStatistics(tracker)
         self._refusals = 0
@@ -102,14 +102,15 @@ class StepRunner:
                 )
                 self.accelerator.backward(report.total)
             reports.append(report)
-        norm = self._clipped_norm()
         result = StepResult(
             scalars=_summed(reports),
             measured={task: (count.sum() > 0).float() for task, count in counts.items()},
-            grad_norm=norm,
+            grad_norm=self._grad_norm(),
             outputs=outputs,
         )
         if self._is_finite(result):
+            if self.max_norm > 0:
+                clip_grads_with_norm_(self.parameters, self.max_norm, result.grad_norm)
             self.optimizer.step()
             self._refusals = 0
         else:
@@ -117,9 +118,15 @@ class StepRunner:
         self.optimizer.zero_grad(set_to_none=True)
         return result
 
-    def _clipped_norm(self) -> Tensor:
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.max_norm)
-        return torch.as_tensor(norm).detach()
+    def _grad_norm(self) -> Tensor:
+        """Return the norm of all gradients, unscaled; they are clipped when it is known to be finite.
+
+        Clipping at once, as accelerate's `clip_grad_norm_` does, would spread one infinite gradient over all
+        of them, and the parameter that it came from could no longer be named.
+        """
+        self.accelerator.unscale_gradients()
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        return torch.as_tensor(get_total_norm(gradients), device=self.accelerator.device).detach()
 
     def _is_finite(self, result: StepResult) -> bool:
         """Tell, the same on every rank, whether the step may be made: a step's one wait for the device."""

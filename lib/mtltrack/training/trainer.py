@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mtltrack.core.errors import TrainingError
+from mtltrack.core.errors import CheckpointError, TrainingError
 from mtltrack.core.types import Clip
 from mtltrack.training.checkpoint import CheckpointFolder, Description, save_resume, save_weights
 from mtltrack.training.monitors import Monitors
@@ -113,7 +113,13 @@ class Trainer:
                     f"resuming with another number of {key} (was {saved.get(key)}, is {own[key]}): "
                     "the run goes on, but not as it would have"
                 )
-        self.tracker.load_state_dict(checkpoint["net"])
+        try:
+            self.tracker.load_state_dict(checkpoint["net"])
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"the checkpoint doesn't fit this model; give the settings that it was trained with, or "
+                f"--resume never to start afresh: {error}"
+            ) from error
         self.position = Position(**state["position"])
         self._resume = state
 
@@ -141,6 +147,7 @@ class Trainer:
             "stages": [[stage.name, sorted(stage.trains)] for stage in self.stages],
             "ranks": world_size(),
             "accumulation_steps": self.settings.accumulation_steps,
+            "started_from": self.settings.started_from,
         }
 
     # ----------------------------------------------------------------------------------------------- stage
@@ -181,7 +188,7 @@ class Trainer:
             return
         if not active.trains:
             raise TrainingError(
-                f"in epoch {epoch} (stage '{active.name}') nothing is left to train; raise TRAIN.FREEZE_CLS_EPOCH"
+                f"in epoch {epoch} (stage '{active.name}') nothing is left to train: raise FREEZE_CLS_EPOCH"
             )
         self._unwrap(current)
         enter_stage(self.tracker, active, self.settings.batch_norm)
@@ -207,6 +214,7 @@ class Trainer:
 
     def _unwrap(self, current: _StageRun) -> None:
         self.accelerator.unwrap_model(current.model, keep_fp32_wrapper=False)
+        vars(self.tracker).pop("forward", None)  # what accelerate leaves behind is the class's own
         self.accelerator.free_memory()
 
     # ----------------------------------------------------------------------------------------------- epoch

@@ -1,0 +1,83 @@
+"""From a configuration to the loaders that training reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch.utils.data import DataLoader
+
+from mtltrack.core.config import Config
+from mtltrack.core.types import Clip
+from mtltrack.data.augment import CropSettings, ViewSettings
+from mtltrack.data.build import build_dataset
+from mtltrack.data.loader import build_loader
+from mtltrack.data.sampler import ClipDataset, EpochSampler
+
+TRAIN = "TRAIN"
+VAL = "VAL"
+
+
+@dataclass
+class Loaders:
+    """The loaders of a run: `train` holds this rank's share, `val` (None: no validation) every clip."""
+
+    train: DataLoader[Clip]
+    val: DataLoader[Clip] | None
+
+
+def build_loaders(
+    cfg: Config, *, seed: int = 42, use_lmdb: bool = False, rank: int = 0, world_size: int = 1
+) -> Loaders:
+    """Build the training and the validation loader that a configuration describes.
+
+    A last batch that isn't full is left out of training, as in the published code, unless it is the only one.
+
+    Args:
+        cfg: from `load_config`.
+        seed: of the samples; the same on every rank.
+        use_lmdb: read named data sets from their LMDB.
+        rank: this process.
+        world_size: number of processes; they share an epoch's samples.
+
+    Raises:
+        ConfigError: an unknown data set or argument.
+        DataError: a root is missing, a data set is empty.
+    """
+    train = build_clips(cfg, TRAIN, seed=seed, use_lmdb=use_lmdb)
+    sampler = EpochSampler(len(train), rank=rank, world_size=world_size, even=world_size > 1)
+    batch_size, workers = cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.NUM_WORKER
+    loader = build_loader(train, batch_size, workers, sampler, drop_last=len(sampler) >= batch_size)
+    if not cfg.DATA.VAL.DATASETS_NAME:
+        return Loaders(loader, None)
+    val = build_clips(cfg, VAL, seed=seed, use_lmdb=use_lmdb)
+    return Loaders(loader, build_loader(val, batch_size, workers, EpochSampler(len(val))))
+
+
+def build_clips(cfg: Config, split: str, *, seed: int = 42, use_lmdb: bool = False) -> ClipDataset:
+    """Build the clips of DATA.TRAIN or DATA.VAL; only those of training are augmented."""
+    section = cfg.DATA.TRAIN if split == TRAIN else cfg.DATA.VAL
+    sidecars = section.CLS_ANN_DIR or None
+    return ClipDataset(
+        sources=[build_dataset(entry, use_lmdb, sidecars) for entry in section.DATASETS_NAME],
+        ratios=section.DATASETS_RATIO,
+        samples_per_epoch=section.SAMPLE_PER_EPOCH,
+        num_search=cfg.DATA.SEARCH.NUMBER,
+        crop=crop_settings(cfg),
+        sampler_mode=cfg.DATA.SAMPLER_MODE,
+        max_interval=cfg.DATA.MAX_SAMPLE_INTERVAL,
+        augment=split == TRAIN,
+        seed=seed,
+        tasks=list(cfg.TASKS),
+    )
+
+
+def crop_settings(cfg: Config) -> CropSettings:
+    """Return how the crops are cut."""
+    template, search = (
+        ViewSettings(view.SIZE, view.FACTOR, view.CENTER_JITTER, view.SCALE_JITTER)
+        for view in (cfg.DATA.TEMPLATE, cfg.DATA.SEARCH)
+    )
+    detail = cfg.DATA.DETAIL
+    return CropSettings(
+        template, search, None if detail is None else ViewSettings(detail.SIZE, detail.FACTOR)
+    )

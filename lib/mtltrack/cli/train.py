@@ -1,0 +1,231 @@
+"""`python tracking/train.py`: train a tracker and its task heads."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from mtltrack.cli.build import assembly_of, build_tracker, initial_weights, load_weights
+from mtltrack.cli.build_data import build_loaders
+from mtltrack.cli.launch import SINGLE, add_launch_options, launch
+from mtltrack.cli.train_setup import (
+    describe_model,
+    keep_schedule,
+    make_accelerator,
+    make_stages,
+    train_settings,
+)
+from mtltrack.core.config import Config, find_config, load_config
+from mtltrack.core.errors import ConfigError, MtltrackError
+from mtltrack.core.paths import local_settings
+from mtltrack.models.tracker import Tracker
+from mtltrack.models.weights import LoadReport
+from mtltrack.training.checkpoint import CheckpointFolder, find_resume, load_resume, newest_weights
+from mtltrack.training.monitors import Monitors, RunInfo, build_monitors
+from mtltrack.training.trainer import Trainer
+
+EXAMPLES = """examples:
+  python tracking/train.py --script hiptrack --config hiptrack_cls --save_dir ./output --mode single
+  python tracking/train.py --script hiptrack --config hiptrack_cls_tiny --save_dir ./output --resume never
+  python tracking/train.py --script ostrack --config ostrack_256 --save_dir ./output \\
+      --mode multiple --nproc_per_node 4 --use_lmdb 1
+  python tracking/train.py --script hiptrack --config hiptrack_cls --save_dir ./output \\
+      --cfg-options TRAIN.BATCH_SIZE=8 TRAIN.CLS_WEIGHT=0.2
+
+writes <save_dir>/checkpoints/train/<script>/<config>, <save_dir>/tensorboard/train/<script>/<config> and
+<save_dir>/logs/<script>-<config>.log; see docs/training.md
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description="Train a tracker and its task heads as experiments/<script>/<config>.yaml says.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--script", required=True, help="the model: hiptrack, ostrack")
+    parser.add_argument("--config", required=True, help="name of the configuration, without .yaml")
+    parser.add_argument("--save_dir", help="folder of all output; without it that of local.yaml")
+    parser.add_argument("--seed", type=int, default=42, help="seed of weights and samples (42)")
+    parser.add_argument(
+        "--resume",
+        default="auto",
+        metavar="auto|never|PATH",
+        help="auto: go on where this configuration's last run stopped, if it did; never: start afresh; "
+        "PATH: go on from that checkpoint (auto)",
+    )
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings on top of the YAML"
+    )
+    parser.add_argument(
+        "--use_lmdb", type=int, choices=[0, 1], default=0, help="1: read the data sets from LMDB"
+    )
+    parser.add_argument("--script_prv", help="start from the newest weights of this model's run ...")
+    parser.add_argument("--config_prv", help="... with this configuration, below the same save_dir")
+    add_launch_options(parser)
+    unsupported = parser.add_argument_group("accepted, but not supported")
+    unsupported.add_argument("--use_wandb", type=int, choices=[0, 1], default=0, help="1: an error")
+    unsupported.add_argument("--distill", type=int, choices=[0, 1], default=0, help="1: an error")
+    unsupported.add_argument("--script_teacher", help="an error when given")
+    unsupported.add_argument("--config_teacher", help="an error when given")
+    return parser
+
+
+def refuse_unsupported(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError for options of the published scripts that are not built, and for half an option."""
+    if arguments.distill or arguments.script_teacher or arguments.config_teacher:
+        raise ConfigError(
+            "distillation (--distill, --script_teacher, --config_teacher) is not supported; leave it out"
+        )
+    if arguments.use_wandb:
+        raise ConfigError(
+            "--use_wandb 1 is not supported; curves and pictures are in TensorBoard's files below "
+            "<save_dir>/tensorboard. Use --use_wandb 0"
+        )
+    if (arguments.script_prv is None) != (arguments.config_prv is None):
+        raise ConfigError("--script_prv and --config_prv belong together; give both or neither")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status; when it fails, the last line says what failed."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = build_parser().parse_args(given)
+    try:
+        refuse_unsupported(options)
+        if options.mode == SINGLE:
+            return train(options)
+        status = launch("mtltrack.cli.train", given)
+        if status == 0:
+            return 0
+        reason = f"a process ended with an error (status {status}), see above"
+    except MtltrackError as error:
+        status, reason = 1, str(error)
+    except KeyboardInterrupt:
+        status, reason = 130, "interrupted; the same command goes on after the last saved epoch"
+    except Exception as error:  # an error of ours, of a library or of the machine: all of it, then one line
+        traceback.print_exc()
+        status, reason = 1, f"{type(error).__name__}: {error}"
+    if "\n" in reason:
+        print(reason, file=sys.stderr)
+    print(f"training failed: {reason.splitlines()[0] if reason else 'see above'}", file=sys.stderr)
+    return status
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train in this process, alone or as one of several that torchrun started."""
+    cfg = load_config(find_config(options.script, options.config), options.cfg_options, script=options.script)
+    save_dir = Path(options.save_dir or local_settings().save_dir).expanduser()
+    accelerator = make_accelerator(cfg, options.script)
+    info = RunInfo(save_dir, options.script, options.config)
+    monitors = build_monitors(info) if accelerator.is_main_process else Monitors()
+    failure = "interrupted"
+    try:
+        for sentence in cfg.without_effect(options.script):
+            monitors.message(sentence)
+        folder = train_in(options, cfg, save_dir, accelerator, monitors)
+        failure = ""
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        if failure:
+            monitors.tell(lambda monitor: monitor.failed(failure))
+        monitors.close()
+    if accelerator.is_main_process:
+        print(
+            f"checkpoints  {folder.folder}\nlog          {info.log_file}\nTensorBoard  {info.tensorboard_dir}"
+        )
+    accelerator.end_training()
+    return 0
+
+
+def train_in(
+    options: argparse.Namespace, cfg: Config, save_dir: Path, accelerator: Accelerator, monitors: Monitors
+) -> CheckpointFolder:
+    """Build everything, train, and return where the checkpoints lie."""
+    set_seed(options.seed)
+    tracker = build_tracker(cfg, options.script)
+    net_type = assembly_of(options.script).net_type
+    folder = CheckpointFolder.of_run(save_dir, options.script, options.config, net_type)
+    resume_file = find_resume(folder, options.resume)
+    saved = None if resume_file is None else load_resume(resume_file)
+    if saved is None:
+        report = starting_weights(tracker, cfg, options, save_dir)
+        monitors.message(report.sentence())
+        started_from = report.kind
+    else:
+        started_from = saved[0]["run"]["started_from"]
+    set_seed(
+        options.seed, device_specific=True
+    )  # ranks begin with the same weights, but drop out differently
+    loaders = build_loaders(
+        cfg,
+        seed=options.seed,
+        use_lmdb=bool(options.use_lmdb),
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
+    trainer = Trainer(
+        tracker,
+        make_stages(tracker, cfg, options.script),
+        train_settings(cfg, options.seed, started_from),
+        loaders.train,
+        val_loader=loaders.val,
+        accelerator=accelerator,
+        checkpoints=folder,
+        about=describe_model(tracker, cfg, net_type),
+        monitors=monitors,
+        keep_rate=keep_schedule(cfg, started_from),
+    )
+    if saved is not None:
+        trainer.resume(*saved)
+        tell_resumed(monitors, resume_file, trainer, saved[1].get("config"), cfg)
+    trainer.run()
+    return folder
+
+
+def tell_resumed(
+    monitors: Monitors, path: Path | None, trainer: Trainer, stored: dict[str, Any] | None, cfg: Config
+) -> None:
+    """Say where the run goes on, and which settings are others than those it began with."""
+    done, total = trainer.position.epoch, trainer.epochs
+    if done >= total:
+        monitors.message(f"{path}: all {total} epochs are done; --resume never trains anew")
+    else:
+        monitors.message(f"resuming from {path}: {done} of {total} epochs are done")
+    old, new = flat(stored or {}), flat(cfg.dump())
+    for key in sorted(set(old) | set(new)):
+        if old.get(key) != new.get(key):
+            monitors.message(f"setting changed since then: {key} was {old.get(key)}, is {new.get(key)}")
+
+
+def flat(tree: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Return the leaves of nested dictionaries by their dotted keys."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves.update(flat(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value})
+    return leaves
+
+
+def starting_weights(
+    tracker: Tracker, cfg: Config, options: argparse.Namespace, save_dir: Path
+) -> LoadReport:
+    """Load the weights of the run that --script_prv names, or else MODEL.PRETRAIN_FILE."""
+    if options.script_prv is None:
+        return initial_weights(tracker, cfg)
+    folder = save_dir / "checkpoints" / "train" / options.script_prv / options.config_prv
+    return load_weights(tracker, newest_weights(folder))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""From a configuration to the plain arguments that training takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+
+from mtltrack.cli.build import assembly_of
+from mtltrack.core.config import Config
+from mtltrack.core.errors import ConfigError
+from mtltrack.models.layers.elimination import keep_rate
+from mtltrack.models.tracker import Tracker
+from mtltrack.training.checkpoint import Description
+from mtltrack.training.settings import TrainSettings
+from mtltrack.training.stages import Schedule, Stage, plan_stages
+
+FROM_A_TRACKER = ("ostrack", "hiptrack", "own")
+
+
+def make_accelerator(cfg: Config, script: str) -> Accelerator:
+    """Return the accelerator of this process.
+
+    Raises:
+        ConfigError: fp16 without a GPU.
+    """
+    precision = precision_of(cfg, on_gpu=torch.cuda.is_available())
+    # with one search frame nothing is written to HIPTrack's memory: the encoder of search frames is idle
+    idle = assembly_of(script).history and cfg.DATA.SEARCH.NUMBER == 1
+    return Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=idle)],
+    )
+
+
+def precision_of(cfg: Config, on_gpu: bool) -> str:
+    """Return "fp32", "bf16" or "fp16" from TRAIN.PRECISION, or else from TRAIN.AMP."""
+    given = cfg.TRAIN.PRECISION
+    if given == "fp16" and not on_gpu:
+        raise ConfigError("TRAIN.PRECISION is fp16, which needs a GPU; use bf16 or fp32")
+    if given is not None:
+        return str(given)
+    if not cfg.TRAIN.AMP:
+        return "fp32"
+    return "fp16" if on_gpu else "bf16"
+
+
+def make_stages(tracker: Tracker, cfg: Config, script: str) -> list[Stage]:
+    """Return the stages that a configuration asks for."""
+    train = cfg.TRAIN
+    tasks = list(tracker.task_parts())
+    freeze = assembly_of(script).history if train.FREEZE_BACKBONE is None else train.FREEZE_BACKBONE
+    stop = train.FREEZE_CLS_EPOCH
+    return plan_stages(
+        parts=list(tracker.tracker_parts()),
+        tasks=tasks,
+        epochs=train.EPOCH,
+        lr=train.LR,
+        freeze_backbone=freeze,
+        backbone_multiplier=train.BACKBONE_MULTIPLIER,
+        two_stage=train.TWO_STAGE,
+        stage1_epochs=train.STAGE1_EPOCHS,
+        stage1_lr=train.STAGE1_LR,
+        stage2_epochs=train.STAGE2_EPOCHS,
+        stage2_lr=train.STAGE2_LR,
+        freeze_backbone_stage1=train.FREEZE_BACKBONE_STAGE1,
+        box_epochs=train.BOX_EPOCHS,
+        box_lr=train.BOX_LR,
+        schedule=Schedule(
+            kind=train.SCHEDULER.TYPE,
+            drop_epoch=train.LR_DROP_EPOCH,
+            decay_rate=train.SCHEDULER.DECAY_RATE,
+            milestones=tuple(train.SCHEDULER.MILESTONES),
+            gamma=train.SCHEDULER.GAMMA,
+        ),
+        learns_until={"cls": stop - 1} if stop > 0 and "cls" in tasks else None,
+    )
+
+
+def train_settings(cfg: Config, seed: int, started_from: str) -> TrainSettings:
+    """Return what training needs to know whatever the stage."""
+    train = cfg.TRAIN
+    return TrainSettings(
+        lambdas={task: cfg.task_weight(task) for task in cfg.TASKS},
+        mean=tuple(cfg.DATA.MEAN),
+        std=tuple(cfg.DATA.STD),
+        weight_decay=train.WEIGHT_DECAY,
+        optimizer=train.OPTIMIZER,
+        grad_clip_norm=train.GRAD_CLIP_NORM,
+        accumulation_steps=train.ACCUMULATION_STEPS,
+        batch_norm=train.BN,
+        print_interval=train.PRINT_INTERVAL,
+        val_interval=train.VAL_EPOCH_INTERVAL,
+        save_interval=train.SAVE_INTERVAL,
+        max_bad_fraction=cfg.DATA.MAX_BAD_FRACTION,
+        seed=seed,
+        started_from=started_from,
+    )
+
+
+def describe_model(tracker: Tracker, cfg: Config, net_type: str) -> Description:
+    """Return what the checkpoints say about the model."""
+    heads = tracker.task_parts()
+    return Description(
+        net_type=net_type,
+        config=cfg.dump(),
+        classes=list(getattr(heads.get("cls"), "all_names", ())),
+        alphabet=getattr(heads.get("ocr"), "alphabet", None),
+    )
+
+
+def keep_schedule(cfg: Config, started_from: str) -> Callable[[int], float | None] | None:
+    """Return the keep ratio by epoch; None, for a tracker that was trained already: always the final one."""
+    ratios = cfg.MODEL.BACKBONE.CE_KEEP_RATIO
+    if not ratios or started_from in FROM_A_TRACKER:
+        return None
+    start = cfg.TRAIN.CE_START_EPOCH
+    return lambda epoch: keep_rate(epoch, start, start + cfg.TRAIN.CE_WARM_EPOCH, ratios[0])

@@ -1,0 +1,137 @@
+"""One optimizer step: accumulation, clipping, and the refusal of what isn't finite."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from accelerate import Accelerator
+from standins import changed, make_clip, make_tracker, state_of
+
+from mtltrack.core.errors import TrainingError
+from mtltrack.core.types import Clip
+from mtltrack.training.stages import freeze_batch_norm
+from mtltrack.training.step import StepRunner
+
+MEAN, STD = [0.5, 0.5, 0.5], [0.2, 0.2, 0.2]
+
+
+def runner(tracker, learning_rate=0.1, **options) -> StepRunner:
+    accelerator = Accelerator(cpu=True)
+    tracker.backbone.cls_token.requires_grad_(False)
+    parameters = [parameter for parameter in tracker.parameters() if parameter.requires_grad]
+    model, optimizer = accelerator.prepare(tracker, torch.optim.SGD(parameters, lr=learning_rate))
+    arguments = {
+        "lambdas": {"cls": 0.1},
+        "excluded": (),
+        "mean": MEAN,
+        "std": STD,
+        "grad_clip_norm": 0.0,
+        **options,
+    }
+    return StepRunner(accelerator=accelerator, tracker=tracker, model=model, optimizer=optimizer, **arguments)
+
+
+def still(tracker):
+    """Leave out what makes a batch depend on its size: dropout and batch statistics."""
+    tracker.backbone.drop.p = 0.0
+    freeze_batch_norm(tracker)
+    tracker.train()
+    return tracker
+
+
+def part(clip: Clip, rows: slice) -> Clip:
+    labels = {
+        task: {name: value[rows] for name, value in entry.items()} for task, entry in clip.labels.items()
+    }
+    tensors = (clip.template, clip.template_boxes_xywh, clip.search, clip.affine, clip.timestamps)
+    return Clip(*(tensor[rows] for tensor in tensors), labels, sources=clip.sources[rows])
+
+
+def test_accumulated_micro_batches_equal_one_batch_also_when_labels_are_uneven():
+    labelled = torch.tensor([[1, 1], [0, 1], [1, 0], [1, 0], [1, 1], [0, 0]], dtype=torch.bool)
+    clip = make_clip(batch=6, cls_valid=labelled)
+    whole, pieces = still(make_tracker()), still(make_tracker())
+    one = runner(whole).run([clip], None)
+    three = runner(pieces).run(
+        [part(clip, slice(0, 1)), part(clip, slice(1, 4)), part(clip, slice(4, 6))], None
+    )
+    for name, value in one.scalars.items():
+        assert three.scalars[name].item() == pytest.approx(value.item(), rel=1e-5), name
+    assert three.grad_norm.item() == pytest.approx(one.grad_norm.item(), rel=1e-5)
+    for first, second in zip(whole.parameters(), pieces.parameters(), strict=True):
+        torch.testing.assert_close(first, second)
+
+
+def test_the_gradient_of_the_backbone_is_that_of_the_box_plus_lambda_times_that_of_cls():
+    def gradient(lambdas, excluded=()):
+        tracker = still(make_tracker())
+        before = state_of(tracker.backbone)
+        runner(tracker, 1.0, lambdas=lambdas, excluded=excluded).run([make_clip()], None)
+        return {name: before[name] - value for name, value in tracker.backbone.named_parameters()}
+
+    box, cls = gradient({"cls": 1.0}, excluded={"cls"}), gradient({"cls": 1.0}, excluded={"box"})
+    for name, value in gradient({"cls": 0.3}).items():
+        torch.testing.assert_close(value, box[name] + 0.3 * cls[name])
+        assert name == "cls_token" or value.abs().max() > 0
+
+
+def test_clipping_bounds_the_step_and_reports_the_norm_before():
+    free, clipped = still(make_tracker()), still(make_tracker())
+    before = state_of(free)
+    norm = runner(free, 1.0).run([make_clip()], None).grad_norm
+    assert runner(clipped, 1.0, grad_clip_norm=0.01).run(
+        [make_clip()], None
+    ).grad_norm.item() == pytest.approx(norm.item())
+    moved = [(before[name] - value).flatten() for name, value in clipped.named_parameters()]
+    assert torch.cat(moved).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_step_that_is_not_finite_is_refused_and_leaves_no_trace():
+    tracker = make_tracker()
+    tracker.train()
+    steps = runner(tracker)
+    before = state_of(tracker)
+    clip = make_clip()
+    clip.labels["cls"]["value"][2, 1] = float("nan")
+    result = steps.run([clip], None)
+    assert result.refused is not None
+    assert "task cls (error) at set / s0-2 template frame 1 search frames [2, 3]" in result.refused
+    assert not changed(before, tracker.state_dict()), "weights and batch statistics stay"
+    assert all(parameter.grad is None for parameter in tracker.parameters())
+    assert steps.run([make_clip()], None).refused is None and changed(before, tracker.state_dict())
+
+
+def test_a_gradient_that_is_not_finite_names_its_parameters():
+    tracker = still(make_tracker())
+    steps = runner(tracker)
+    tracker.cls_head.layer.bias.register_hook(lambda gradient: gradient * float("inf"))
+    result = steps.run([make_clip()], None)
+    assert result.refused is not None
+    assert "gradient not finite at cls_head.layer.bias; samples: set / s0-0" in result.refused
+
+
+def test_ten_refusals_in_a_row_stop_the_training():
+    steps = runner(make_tracker())
+    clip = make_clip()
+    clip.labels["box"]["cxcywh"][0, 0] = float("inf")
+    for _ in range(5):
+        steps.run([clip], None)
+    steps.run([make_clip()], None)  # a good one in between starts the count anew
+    for _ in range(9):
+        steps.run([clip], None)
+    with pytest.raises(
+        TrainingError, match=r"10 steps in a row were not finite; the last: loss not finite: task box"
+    ):
+        steps.run([clip], None)
+
+
+def test_a_batch_without_labels_moves_nothing():
+    tracker = still(make_tracker())
+    before = state_of(tracker)
+    nothing = torch.zeros(4, 2, dtype=torch.bool)
+    clip = make_clip(cls_valid=nothing)
+    clip.labels["box"]["valid"] = nothing
+    result = runner(tracker).run([clip], None)
+    assert result.refused is None and result.scalars["total"].item() == 0 and result.grad_norm.item() == 0
+    assert result.measured["cls"].item() == 0
+    assert not changed(before, tracker.state_dict())

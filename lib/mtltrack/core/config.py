@@ -36,7 +36,7 @@ class Config(Section):
 
     DATA: Data = Data()
     MODEL: Model = Model()
-    TRAIN: Train = Train()
+    TRAIN: Train = Train.model_validate({})
     TEST: Test = Test()
     TASKS: dict[TaskName, TaskConfig] = Field(
         default={}, description="The task heads by name; the box is implicit."

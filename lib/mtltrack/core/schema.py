@@ -139,7 +139,7 @@ class Train(Section):
     """Weights of tasks, TRAIN.<TASK>_WEIGHT, are further keys: see `Config.task_weight`."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
-    __pydantic_extra__: dict[str, NotNegative] = Field(init=False)
+    __pydantic_extra__: dict[str, NotNegative]
 
     LR: Positive = Field(default=1e-4, description="Learning rate.")
     WEIGHT_DECAY: NotNegative = Field(default=1e-4, description="AdamW's weight decay.")

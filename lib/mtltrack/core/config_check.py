@@ -157,8 +157,8 @@ def _error_path(detail: ErrorDetails) -> KeyPath:
 
 
 def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in node:
-        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    while "$ref" in node or "allOf" in node:  # pydantic before 2.9 wraps a reference in allOf
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]] if "$ref" in node else node["allOf"][0]
     return node
 
 

@@ -39,14 +39,16 @@ def editor_schema() -> dict[str, Any]:
 
 def _or_null(node: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a value that may also be null, without pydantic's titles."""
-    if "$ref" in node or node.get("type") == "object":  # in anyOf, a section's errors get lost
+    if (
+        "$ref" in node or "allOf" in node or node.get("type") == "object"
+    ):  # in anyOf, a section's errors get lost
         return {key: value for key, value in node.items() if key not in ("title", "default")}
     about: dict[str, Any] = {key: node[key] for key in ("description", "default") if key in node}
     inner = {key: value for key, value in node.items() if key not in ("title", "description", "default")}
     if "anyOf" in inner:
         return {**about, "anyOf": inner["anyOf"] if NULL in inner["anyOf"] else [*inner["anyOf"], NULL]}
     if "const" in inner:
-        inner["enum"] = [inner.pop("const")]
+        inner["enum"] = [inner.pop("const")]  # null is another choice
     if "enum" in inner:
         inner["enum"] = [*inner["enum"], None]
     if "type" in inner:

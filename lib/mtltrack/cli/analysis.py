@@ -13,6 +13,7 @@ from rich.table import Table
 from mtltrack.cli.command import add_data_options, dataset_key, results_root, run_command
 from mtltrack.core.errors import DataError, did_you_mean
 from mtltrack.evaluation.benchmarks import FrameRanges, load_benchmark, parse_ranges
+from mtltrack.evaluation.conditions import score_conditions
 from mtltrack.evaluation.provenance import load_provenance
 from mtltrack.evaluation.report import (
     COLUMNS,
@@ -25,6 +26,7 @@ from mtltrack.evaluation.report import (
     truths_of,
 )
 from mtltrack.evaluation.results import SUBFOLDERS, ResultFolder
+from mtltrack.metrics.classification import plot_confusion
 
 EXAMPLES = """examples:
   python tracking/analysis_results.py                      every result below save_dir, on the data it was
@@ -69,6 +71,11 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_options(parser)
     parser.add_argument("--per-sequence", action="store_true", help="also a table of the sequences")
     parser.add_argument("--baseline", action="store_true", help="also score holding the first box still")
+    parser.add_argument(
+        "--conditions",
+        metavar="DIR",
+        help="labels <DIR>/<seq>/<seq>.jsonl (DATA.TRAIN.CLS_ANN_DIR): also score the scene conditions",
+    )
     parser.add_argument(
         "--exclude-invalid", action="store_true", help="divide by the frames with a target only"
     )
@@ -237,8 +244,41 @@ def _report(
     if arguments.per_sequence:
         for report in reports:
             console.print(sequence_table(name, report))
+    if arguments.conditions is not None:
+        _report_conditions(console, Path(arguments.conditions).expanduser(), truths, folders, root)
     for path in save(reports, name, rules, root):
         _say(console, f"written {path}")
+
+
+def _report_conditions(
+    console: Console, labels: Path, truths: list[Truth], folders: dict[str, ResultFolder], root: Path
+) -> None:
+    """Print accuracy and the table of classes of each tracker, and draw its confusion matrix."""
+    if not labels.is_dir():
+        raise DataError(f"--conditions '{labels}' is no folder")
+    for tracker, folder in folders.items():
+        metric = score_conditions([truth.name for truth in truths], folder, labels)
+        if metric is None:
+            _say(console, f"note: {tracker} said nothing of the conditions of labelled frames")
+            continue
+        rows = {row.pop("name"): row for row in metric.per_class()}
+        table = Table(title=f"scene conditions, {tracker}, {metric.count} frames", title_justify="left")
+        table.add_column("condition")
+        columns = list(next(iter(rows.values())))
+        for column in columns:
+            table.add_column(column, justify="right")
+        for condition, row in rows.items():
+            table.add_row(condition, *(_number(row[column]) for column in columns))
+        console.print(table)
+        _say(console, ", ".join(f"{key} {_number(value)}" for key, value in metric.compute().items()))
+        picture = root / f"conditions_{tracker.replace('/', '_')}.png"
+        _say(console, f"written {plot_confusion(metric.confusion(), metric.class_names, picture, tracker)}")
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def _say(console: Console, text: str) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from mtltrack.evaluation.progress import RunProgress
 from mtltrack.evaluation.provenance import Provenance, claim
 from mtltrack.evaluation.results import ResultFolder
 from mtltrack.evaluation.runner import FrameTracker, RunSummary, Settings, run
+from mtltrack.models.weights import read_weights_file, state_dict_of
 
 EXAMPLES = """examples:
   python tracking/test.py hiptrack hiptrack_cls --dataset otb --threads 2
@@ -133,14 +133,25 @@ def find_checkpoint(
     return (wanted[0], "TEST.EPOCH") if wanted else (files[-1], "the newest")
 
 
-def stored_config(checkpoint: Path) -> dict[str, Any] | None:
-    """Return the configuration in a checkpoint of this project; None in one of the published code."""
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
-        return None  # another form of file: load_weights reads it, or says what is wrong with it
-    config = content.get("config") if isinstance(content, dict) else None
-    return config if isinstance(config, dict) else None
+def checkpoint_notes(checkpoint: Path, config: dict[str, Any], tasks: Iterable[str]) -> list[str]:
+    """Return what the user should know before testing: settings of MODEL that differ, heads without weights.
+
+    Args:
+        checkpoint: the weights; a file of the published code says nothing of its configuration.
+        config: the configuration to test with, plain.
+        tasks: names of its task heads.
+    """
+    content = read_weights_file(checkpoint)
+    stored = content.get("config")
+    notes = []
+    if isinstance(stored, dict) and "MODEL" in stored:
+        texts = differences(stored["MODEL"], config["MODEL"])
+        notes += [f"differs from the checkpoint's own configuration: {text}" for text in texts]
+    names = state_dict_of(content, checkpoint)
+    for task in tasks:
+        if not any(name.startswith(f"{task}_head.") for name in names):
+            notes.append(f"the checkpoint has no weights of {task}_head: what '{task}' answers is random")
+    return notes
 
 
 def differences(stored: Any, given: Any, path: str = "MODEL") -> list[str]:
@@ -176,9 +187,8 @@ def run_test(arguments: argparse.Namespace) -> int:
     plain = cfg.dump()
     _say(console, f"configuration {config}")
     _say(console, f"weights {checkpoint} ({reason})")
-    stored = stored_config(checkpoint)
-    for text in differences(stored["MODEL"], plain["MODEL"]) if stored and "MODEL" in stored else []:
-        _say(console, f"differs from the checkpoint's configuration: {text}")
+    for note in checkpoint_notes(checkpoint, plain, cfg.TASKS):
+        _say(console, f"note: {note}")
 
     ranges = parse_ranges(arguments.frames)
     benchmark = load_benchmark(

@@ -166,17 +166,21 @@ def write_results(
     if tasks is None:
         folder.tasks(sequence).unlink(missing_ok=True)
     else:
-        lines = (json.dumps(item, default=_plain, allow_nan=False) for item in tasks)
+        lines = (json.dumps(_plain(item), allow_nan=False) for item in tasks)
         write_text(folder.tasks(sequence), "".join(line + "\n" for line in lines))
     write_text(folder.times(sequence), "".join(f"{value:.6f}\n" for value in seconds))
     write_text(folder.boxes(sequence), text)
 
 
 def _plain(value: Any) -> Any:
-    """Turn arrays and tensors into what JSON knows."""
+    """Turn arrays and tensors into what JSON knows; numbers keep the six digits that single precision has."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
     if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"a head's answer holds a {type(value).__name__}, which JSON doesn't know")
+        return _plain(value.tolist())
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def read_tasks(path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,178 @@
+"""Scores from result files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fake_trackers import walk, write_sequence
+
+from mtltrack.core.conditions import condition_names
+from mtltrack.core.errors import DataError
+from mtltrack.evaluation.benchmarks import load_benchmark
+from mtltrack.evaluation.conditions import score_conditions
+from mtltrack.evaluation.overlay import PREDICTION_RGB, TRUTH_RGB, describe, draw, write_overlay
+from mtltrack.evaluation.report import BASELINE, Rules, Truth, evaluate, save, truths_in, truths_of
+from mtltrack.evaluation.results import ResultFolder, write_results
+
+TRUTHS = [Truth("a", walk(4, step=5)), Truth("b", walk(2, step=0))]
+
+
+@pytest.fixture
+def perfect(tmp_path: Path) -> ResultFolder:
+    folder = ResultFolder(tmp_path / "perfect")
+    for truth in TRUTHS:
+        write_results(folder, truth.name, truth.boxes_xywh, [1.0] + [0.1] * (len(truth.boxes_xywh) - 1))
+    return folder
+
+
+def test_perfect_results_and_the_first_box_held_still(perfect: ResultFolder) -> None:
+    tracker, still = evaluate(TRUTHS, {"t": perfect}, Rules(), baseline=True)
+    assert tracker.mean["mIoU"] == tracker.mean["OP75"] == tracker.mean["Precision"] == 1.0
+    assert tracker.mean["AUC"] == pytest.approx(20 / 21)  # no overlap is above 1
+    assert tracker.mean["FPS"] == pytest.approx(10.0)
+    # boxes 10 wide that leave by 5 pixels a frame: overlaps 1, 5 / 15, 0, 0
+    assert still.tracker == BASELINE and still.sequences["a"]["mIoU"] == pytest.approx((1 + 1 / 3) / 4)
+    assert still.mean["mIoU"] == pytest.approx(((1 + 1 / 3) / 4 + 1) / 2)
+
+
+def test_missing_results(perfect: ResultFolder, tmp_path: Path) -> None:
+    other = ResultFolder(tmp_path / "other")
+    write_results(other, "b", TRUTHS[1].boxes_xywh, [0.1, 0.1])
+    folders = {"t": perfect, "u": other}
+    with pytest.raises(
+        DataError, match=r"u has no results for 1 of 2 sequences \(a\) in .*other; --allow-partial"
+    ):
+        evaluate(TRUTHS, folders, Rules())
+    reports = evaluate(TRUTHS, folders, Rules(allow_partial=True))
+    assert [list(report.sequences) for report in reports] == [["b"], ["b"]]
+    assert "left out for every tracker" in reports[0].notes[0]
+    with pytest.raises(DataError, match="no sequence has results of every tracker"):
+        evaluate(TRUTHS, {"v": ResultFolder(tmp_path / "none")}, Rules(allow_partial=True))
+
+
+def test_other_lengths(perfect: ResultFolder) -> None:
+    write_results(perfect, "a", walk(3, step=5), [0.1] * 3)
+    with pytest.raises(
+        DataError, match=r"a\.txt' holds 3 boxes, the ground truth of 'a' 4.*--frames.*--allow-partial"
+    ):
+        evaluate(TRUTHS, {"t": perfect}, Rules())
+    report = evaluate(TRUTHS, {"t": perfect}, Rules(allow_partial=True))[0]
+    assert report.sequences["a"]["mIoU"] == 0.75
+
+
+def test_errors_name_tracker_and_sequence(perfect: ResultFolder) -> None:
+    perfect.boxes("a").write_text("1 1 1 1\n1 1 -1 1\n1 1 1 1\n1 1 1 1\n")
+    with pytest.raises(
+        DataError, match="t, sequence 'a': predicted boxes must be numbers with w, h >= 0; line 2"
+    ):
+        evaluate(TRUTHS, {"t": perfect}, Rules())
+
+
+def test_files(perfect: ResultFolder, tmp_path: Path) -> None:
+    reports = evaluate(TRUTHS, {"t": perfect}, Rules(), baseline=True)
+    reports[0].mean["OP50"] = float("nan")
+    table, content = save(reports, "mine", Rules(), tmp_path)
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [(row["tracker"], row["sequence"]) for row in rows[:3]] == [("t", "mean"), ("t", "a"), ("t", "b")]
+    assert float(rows[1]["mIoU"]) == 1.0 and len(rows) == 6
+    read = json.loads(content.read_text())
+    assert read["rules"]["protocol"] == "otb" and read["trackers"][0]["mean"]["OP50"] is None
+
+
+def test_average_overlap_of_got10k(tmp_path: Path) -> None:
+    boxes = walk(3)
+    folder = ResultFolder(tmp_path / "r")
+    sequence = write_sequence(tmp_path / "data" / "s", boxes)
+    moved = boxes + np.array([5.0, 0, 0, 0])
+    write_results(folder, "s", moved, [0.1] * 3)
+    truth = Truth("s", boxes, cover=np.array([8, 8, 0]), image=sequence / "img" / "0001.png")
+    report = evaluate([truth], {"t": folder}, Rules(ao=True))[0]
+    # only frame 2 counts: boxes 4 to 14 and 9 to 19 in an image that is 40 wide
+    assert report.mean["AO"] == pytest.approx(5 / 15) and report.mean["SR50"] == 0.0
+
+
+def test_ground_truth_folders(tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "a.txt").write_text("1,2,3,4\n")
+    assert [truth.name for truth in truths_in(tmp_path / "flat")] == ["a"]
+    write_sequence(tmp_path / "deep" / "b", walk(2))
+    assert [truth.name for truth in truths_in(tmp_path / "deep")] == ["b"]
+    with pytest.raises(DataError, match=r"holds neither <seq>\.txt nor"):
+        truths_in(tmp_path)
+    benchmark = load_benchmark(str(tmp_path / "deep"))
+    assert truths_of(benchmark)[0].image_size() == (40.0, 30.0)
+
+
+def test_conditions(tmp_path: Path) -> None:
+    names = condition_names()
+    folder, labels = ResultFolder(tmp_path / "r"), tmp_path / "labels"
+    write_sequence(tmp_path / "data" / "s", walk(3))
+
+    def said(best: int) -> dict[str, object]:
+        return {"name": names[best], "index": best, "probabilities": np.eye(10)[best] * 0.9 + 0.01}
+
+    tasks = [{"frame": 1}, {"frame": 2, "cls": said(3)}, {"frame": 3, "cls": said(0)}]
+    write_results(folder, "s", walk(3), [0.1] * 3, tasks)
+    assert score_conditions(["s"], folder, labels) is None
+    (labels / "s").mkdir(parents=True)
+    flags = (
+        "motion_blur",
+        "illu_change",
+        "variance_appear",
+        "partial_visibility",
+        "background_clutter",
+        "occlusion",
+    )
+    lines = []
+    for frame, raised in ((2, "motion_blur"), (3, "none")):
+        voices = {key: {"flag": key == raised, "conf": 0.9} for key in flags}
+        measured = {
+            key: {"flag": False, "conf": 0.9} for key in ("scale_variation", "low_res", "low_contrast")
+        }
+        lines.append({"sequence_name": "s", "frame_id": frame, "frame_file": f"{frame:04d}.png"})
+        lines[-1] |= {"ground_truth_bbox": [1, 1, 5, 5], "vlm_response": voices, "cv_response": measured}
+    (labels / "s" / "s.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    metric = score_conditions(["s", "unknown"], folder, labels)
+    assert metric is not None and metric.count == 2
+    assert metric.compute()["accuracy"] == 0.5  # motion blur is right, Normal was called Occlusion
+    assert metric.confusion()[3, 3] == 1 and metric.confusion()[9, 0] == 1
+
+
+def test_drawing() -> None:
+    image = np.zeros((60, 80, 3), dtype=np.uint8)
+    drawn = draw(image, [10, 10, 20, 20], [40, 10, 20, 20])
+    assert tuple(drawn[10, 15]) == PREDICTION_RGB and tuple(drawn[29, 45]) == TRUTH_RGB
+    assert not image.any() and not drawn[15, 15].any()
+    assert not draw(image, [np.nan] * 4, [1, 1, 0, 5]).any()
+    assert draw(image, lines=["text"]).any()
+    assert describe({"frame": 3, "score": 0.5, "cls": {"name": "Normal", "confidence": 0.25}}) == [
+        "cls: Normal 0.25"
+    ]
+
+
+def test_overlay_video(tmp_path: Path) -> None:
+    boxes = walk(5, step=2)
+    write_sequence(tmp_path / "data" / "s", boxes, size=(81, 60))
+    sequence = load_benchmark(str(tmp_path / "data")).sequences[0]
+    folder = ResultFolder(tmp_path / "r")
+    write_results(
+        folder, "s", boxes + 20.0 * np.array([1, 1, 0, 0]), [0.1] * 5, [{"frame": n} for n in range(1, 6)]
+    )
+    path = write_overlay(sequence, folder, tmp_path / "s.mp4", fps=10)
+    video = cv2.VideoCapture(str(path))
+    assert (video.get(cv2.CAP_PROP_FRAME_WIDTH), video.get(cv2.CAP_PROP_FPS)) == (80, 10)
+    frames = []
+    while (answer := video.read())[0]:
+        frames.append(answer[1])
+    video.release()
+    assert len(frames) == 5
+    blue, green, red = frames[4][30, 34].astype(int)  # on the lower edge of the predicted box
+    assert red > 100 and red > green + 40 and red > blue + 40
+    write_results(folder, "s", boxes[:3], [0.1] * 3)
+    with pytest.raises(DataError, match="holds 3 boxes, but 's' has 5 frames"):
+        write_overlay(sequence, folder, tmp_path / "t.mp4")

@@ -23,6 +23,7 @@ from mtltrack.losses.boxes import (
 )
 from mtltrack.losses.focal import gaussian_heatmap, heatmap_focal_loss
 
+INITIAL_SCORE_LOGIT = -2.19  # a score of 0.1 everywhere: CenterNet's start, from which the focal loss falls at once
 SCORE_FLOOR = 1e-4  # scores and sizes stay this far from 0 and 1
 
 
@@ -119,6 +120,7 @@ class CenterHead(BoxHead):
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
+        nn.init.constant_(self.conv5_ctr.bias, INITIAL_SCORE_LOGIT)
 
     def predict(self, maps: Tensor) -> dict[str, Tensor]:
         """Predict from (B, C, h, w); `features` (B, 3 hidden/8, h, w) are the three branches' last maps."""

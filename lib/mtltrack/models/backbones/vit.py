@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from timm.layers import PatchEmbed, resample_abs_pos_embed, trunc_normal_
+from timm.layers import PatchEmbed, build_sincos2d_pos_embed, resample_abs_pos_embed, trunc_normal_
 from torch import Tensor, nn
 
 from mtltrack.core.registry import BACKBONES
@@ -91,8 +91,11 @@ class OneStreamViT(nn.Module):
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        trunc_normal_(self.pos_embed, std=0.02)
         trunc_normal_(self.cls_token, std=0.02)
+        # MAE's table: a model that starts from nothing knows its neighbours from the first step
+        table = build_sincos2d_pos_embed([PRETRAINING_GRID] * 2, self.embed_dim)
+        with torch.no_grad():
+            self.pos_embed[0, 1:] = table.to(self.pos_embed)
         self.resize_position_tables()
 
     @torch.no_grad()

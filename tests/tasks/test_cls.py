@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from mtltrack.core.conditions import CONDITIONS
+from mtltrack.core.types import TaskOutput, Tokens
+from mtltrack.tasks.cls import ClsHead
+from tests.tasks.contract import BATCH, CHANNELS, FRAMES, check_head, make_clip, make_tokens
+
+
+def labels() -> dict[str, torch.Tensor]:
+    index = torch.tensor([[0, 9], [3, 4], [5, 0]])
+    flags = torch.nn.functional.one_hot(index, 10).bool()
+    return {"valid": torch.ones(BATCH, FRAMES, dtype=torch.bool), "index": index, "flags": flags}
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"loss_type": "CE"}, {"loss_type": "FOCAL"}, {"loss_type": "LABEL_SMOOTH"}, {"labels": "multi"}]
+)
+def test_contract(arguments: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    head = ClsHead(CHANNELS, hidden_dim=8, dropout=0.0, **arguments)
+
+    def answer(tokens: Tokens) -> TaskOutput:
+        return head(tokens, {}, make_clip())
+
+    check_head(head, answer, labels())
+
+
+def test_pooling_counts_only_tokens_that_are_left() -> None:
+    head = ClsHead(CHANNELS, hidden_dim=8)
+    tokens = make_tokens()
+    seen: list[torch.Tensor] = []
+    head.hidden.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    head(tokens, {}, make_clip())
+    torch.testing.assert_close(seen[0][:, 0], tokens.search[:, 0].mean(1))
+    torch.testing.assert_close(seen[0][:, 1], tokens.search[:, 1].sum(1) / 8)
+
+
+def test_multi_label_leaves_normal_out_and_names_it_when_nothing_is_flagged() -> None:
+    head = ClsHead(CHANNELS, labels="multi")
+    assert head.class_names == CONDITIONS[:9] and head.all_names == CONDITIONS
+    logits = torch.full((1, 2, 9), -5.0)
+    logits[0, 1, 3] = 5.0
+    first, second = head.decode(TaskOutput(None, {"logits": logits}))[0]
+    assert first["name"] == "Normal" and first["index"] == 9 and first["flags"] == []
+    assert second["name"] == "Motion Blur" and second["index"] == 3 and second["flags"] == ["Motion Blur"]
+    assert first["confidence"] == pytest.approx(1 - torch.sigmoid(torch.tensor(-5.0)).item())
+
+
+def test_single_label_names_the_class() -> None:
+    head = ClsHead(CHANNELS)
+    logits = torch.zeros(1, 1, 10)
+    logits[0, 0, 6] = 2.0
+    answer = head.decode(TaskOutput(None, {"logits": logits}))[0][0]
+    assert answer["name"] == "Low Resolution" and answer["index"] == 6
+    assert answer["confidence"] == pytest.approx(float(torch.tensor(2.0).exp() / (torch.tensor(2.0).exp() + 9)))
+    assert sum(answer["probabilities"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": "many"}, "TASKS.cls.LABELS is 'many'; allowed: single, multi"),
+        ({"num_classes": 4}, "TASKS.cls.NUM_CLASSES is 4, but there are 10 class names"),
+        ({"loss_type": "BCE"}, "which needs TASKS.cls.LABELS: multi"),
+        ({"loss_type": "HINGE"}, "'HINGE' is not a registered loss.*Registered: BCE, CE, FOCAL, LABEL_SMOOTH"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, KeyError), match=message):
+        ClsHead(CHANNELS, **arguments)

@@ -2,12 +2,13 @@
 # The whole job on a small machine, in ten minutes: install, train in stages, track frames that training did not
 # see, print the scores. No GPU, no download beyond pip's.
 #
-#   bash tools/demo.sh [--seed N] [--out DIR] [--rendered] [--no-video]
+#   bash tools/demo.sh [--seed N] [--out DIR] [--rendered] [--no-video] [--quick]
 #
 #   --seed N     seed of training and of its data (42)
 #   --out DIR    where everything goes (output/demo); an earlier run's files there are replaced
 #   --rendered   use rendered sequences even if real ones are there
 #   --no-video   don't write the overlay videos
+#   --quick      one epoch a stage: shows that everything runs, learns nothing
 #
 # Real sequences are taken from $MTLTRACK_DATA/sot (default: ../shared/data beside the checkout) when it exists:
 # training sees Crossing 1-80 and Car4 1-180, the test the frames after those. Without them, rendered ones.
@@ -17,6 +18,7 @@ SEED=42
 OUT=
 RENDERED=no
 VIDEO=(--video)
+OPTIONS=()
 
 fail() {
     echo "demo: $*" >&2
@@ -29,6 +31,7 @@ while [[ $# -gt 0 ]]; do
         --out) [[ -n "${2:-}" ]] || fail "--out needs a folder"; OUT="$2"; shift 2 ;;
         --rendered) RENDERED=yes; shift ;;
         --no-video) VIDEO=(); shift ;;
+        --quick) OPTIONS=(--cfg-options TRAIN.BOX_EPOCHS=1 TRAIN.STAGE1_EPOCHS=1 TRAIN.STAGE2_EPOCHS=1 TEST.EPOCH=3); shift ;;
         -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"; exit 0 ;;
         *) fail "unknown option '$1'; see bash tools/demo.sh --help" ;;
     esac
@@ -71,11 +74,11 @@ RESULTS="$OUT/test/tracking_results"
 
 say "training $CONFIG, seed $SEED"
 "$PYTHON_BIN" tracking/train.py --script "$SCRIPT" --config "$CONFIG" --save_dir "$OUT" --mode single \
-    --seed "$SEED" --resume never
+    --seed "$SEED" --resume never ${OPTIONS[@]+"${OPTIONS[@]}"}
 
 say "tracking the frames that training did not see"
 "$PYTHON_BIN" tracking/test.py "$SCRIPT" "$CONFIG" --dataset "$DATASET" "${FRAMES[@]}" --save_dir "$OUT" \
-    --decimals 2 --force ${VIDEO[@]+"${VIDEO[@]}"}
+    --decimals 2 --force ${VIDEO[@]+"${VIDEO[@]}"} ${OPTIONS[@]+"${OPTIONS[@]}"}
 
 say "scores; the second line is a tracker that holds the first box still"
 "$PYTHON_BIN" tracking/analysis_results.py --trackers "$SCRIPT/$CONFIG" --dataset "$DATASET" "${FRAMES[@]}" \

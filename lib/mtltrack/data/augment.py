@@ -198,7 +198,11 @@ def _cut_target(
 
 
 def mirror_box(box_xywh: Tensor, width: int) -> Tensor:
-    """Return the box in the mirrored frame, with the published edge: x' = (width - 1) - (x + w)."""
+    """Return the box in the mirrored frame as published: x' = (width - 1) - (x + w).
+
+    That mirrors edges as if they were pixel centres, so the box stands one pixel too far left; it is kept, since
+    the weights that are fine-tuned here were trained with it.
+    """
     left = (width - 1) - (box_xywh[0] + box_xywh[2])
     return torch.stack((left, box_xywh[1], box_xywh[2], box_xywh[3]))
 

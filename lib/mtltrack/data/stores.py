@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+import lmdb
 
 from mtltrack.core.errors import DataError
 
@@ -73,47 +76,65 @@ class FolderStore:
         return str(self.root / key)
 
 
+class _Environment:
+    """One LMDB, opened on first use and anew in a forked process.
+
+    A forked process must not use its parent's handle, and no process may open a file twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle: lmdb.Environment | None = None
+        self._process = -1
+
+    def begin(self) -> lmdb.Transaction:
+        """Start a reading transaction."""
+        if self._process != os.getpid():
+            if self._handle is not None:
+                self._handle.close()
+            self._handle = self._open()
+            self._process = os.getpid()
+        assert self._handle is not None
+        return self._handle.begin()
+
+    def _open(self) -> lmdb.Environment:
+        try:
+            return lmdb.open(
+                str(self.path),
+                subdir=self.path.is_dir(),
+                readonly=True,
+                lock=False,
+                readahead=False,
+                meminit=False,
+            )
+        except lmdb.Error as error:
+            raise DataError(f"can't open the LMDB {self.path} ({error}). Pack it again.") from error
+
+
+@cache
+def _environment(path: Path) -> _Environment:
+    """Return the environment that all stores of a path share."""
+    return _Environment(path)
+
+
 class LmdbStore:
     """An LMDB file or folder written by `tools/make_lmdb.py`: relative paths as keys, file bytes as values.
 
-    The environment is opened on first use in each process, so the object survives pickling and forking.
+    It is opened on first use in each process, so the object survives pickling and forking.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).resolve()
         data_file = self.path / "data.mdb" if self.path.is_dir() else self.path
         if not data_file.is_file():
             raise DataError(
                 f"there is no LMDB at {self.path}. Correct the path, or pack the data set: "
                 f"python tools/make_lmdb.py <folder> {self.path}"
             )
-        self._environment: Any = None
-        self._process = -1
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_environment": None, "_process": -1}
-
-    def _open(self) -> Any:
-        if self._environment is None or self._process != os.getpid():
-            import lmdb
-
-            try:
-                self._environment = lmdb.open(
-                    str(self.path),
-                    subdir=self.path.is_dir(),
-                    readonly=True,
-                    lock=False,
-                    readahead=False,
-                    meminit=False,
-                )
-            except lmdb.Error as error:
-                raise DataError(f"can't open the LMDB {self.path} ({error}). Pack it again.") from error
-            self._process = os.getpid()
-        return self._environment
 
     def read(self, key: str) -> bytes:
         """Return the bytes of `key`; raises DataError when there is no such key."""
-        with self._open().begin() as transaction:
+        with _environment(self.path).begin() as transaction:
             value = transaction.get(key.encode())
         if value is None:
             raise DataError(
@@ -124,16 +145,16 @@ class LmdbStore:
 
     def exists(self, key: str) -> bool:
         """Say whether `key` is in the file."""
-        with self._open().begin() as transaction:
+        with _environment(self.path).begin() as transaction:
             return transaction.get(key.encode()) is not None
 
     def list(self, prefix: str = "") -> list[str]:
         """Return the names directly below `prefix`: jumps over what lies deeper."""
         start = f"{prefix.strip('/')}/".encode() if prefix.strip("/") else b""
         names: list[str] = []
-        with self._open().begin() as transaction, transaction.cursor() as cursor:
+        with _environment(self.path).begin() as transaction, transaction.cursor() as cursor:
             found = cursor.set_range(start) if start else cursor.first()
-            while found and cursor.key().startswith(start):
+            while found and bytes(cursor.key()).startswith(start):
                 name, slash, _ = bytes(cursor.key())[len(start) :].partition(b"/")
                 names.append(name.decode())
                 # "0" follows "/" in the byte order: the first key that isn't below this name

@@ -1,0 +1,221 @@
+"""Scene conditions: the table, flags to single labels, OTB attributes, side-car files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_files import FRAMES, make_folder, write_text
+
+from mtltrack.core import conditions
+from mtltrack.core.conditions import condition_names, normal_index, priority_order
+from mtltrack.core.errors import DataError
+from mtltrack.data.datasets import FolderSequences
+from mtltrack.data.labels import attributes_of, otb_flags, otb_mapping, read_attribute_file, single_labels
+from mtltrack.data.sidecars import LabelledSequences, read_sidecar
+
+NAMES = [
+    "Occlusion",
+    "Illumination Change",
+    "Scale Variation",
+    "Motion Blur",
+    "Variance in Appearance",
+    "Partial Visibility",
+    "Low Resolution",
+    "Background Clutter",
+    "Low Contrast Object",
+    "Normal",
+]
+VISUAL = [
+    "motion_blur",
+    "illu_change",
+    "variance_appear",
+    "partial_visibility",
+    "background_clutter",
+    "occlusion",
+]
+PIXEL = ["scale_variation", "low_res", "low_contrast"]
+
+
+def line(frame: int, *flagged: str, **more: Any) -> str:
+    def group(keys: list[str]) -> dict[str, Any]:
+        return {key: {"flag": key in flagged, "conf": 0.9} for key in keys}
+
+    content = {
+        "sequence_name": "bike",
+        "frame_id": frame,
+        "cv_response": group(PIXEL),
+        "vlm_response": group(VISUAL),
+    }
+    return json.dumps({**content, **more})
+
+
+def sidecar(folder: Path, lines: list[str], name: str = "bike") -> Path:
+    path = folder / name / f"{name}.jsonl"
+    write_text(path, "\n".join(lines) + "\n")
+    return path
+
+
+def test_names_and_numbers_are_those_of_the_label_files() -> None:
+    assert list(condition_names()) == list(conditions.CONDITIONS) == NAMES
+    assert normal_index() == 9
+    with pytest.raises(AttributeError, match="NOTHING"):
+        _ = conditions.NOTHING
+
+
+def test_priority_is_the_published_order_then_a_fixed_one() -> None:
+    assert [NAMES[i] for i in priority_order()] == [
+        "Occlusion",
+        "Motion Blur",
+        "Illumination Change",
+        "Partial Visibility",
+        "Variance in Appearance",
+        "Background Clutter",
+        "Scale Variation",
+        "Low Resolution",
+        "Low Contrast Object",
+        "Normal",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flagged", "expected"),
+    [
+        ([], "Normal"),
+        (["low_contrast"], "Low Contrast Object"),
+        (["low_res", "scale_variation", "low_contrast"], "Scale Variation"),
+        (["background_clutter", "scale_variation"], "Background Clutter"),
+        (["variance_appear", "partial_visibility"], "Partial Visibility"),
+        (["illu_change", "motion_blur"], "Motion Blur"),
+        (VISUAL, "Occlusion"),
+    ],
+)
+def test_single_label_of_a_line(flagged: list[str], expected: str, tmp_path: Path) -> None:
+    content = read_sidecar(sidecar(tmp_path, [line(3, *flagged)]))
+    assert list(content.flags) == [3]
+    assert NAMES[single_labels(content.flags[3][None])[0]] == expected
+    assert content.flags[3].sum() == len(flagged)
+
+
+def test_labels_join_a_data_set_frame_by_frame(tmp_path: Path, made: Callable[[str], Path]) -> None:
+    sidecar(
+        tmp_path, [line(1, "occlusion"), line(4, "low_res", "illu_change"), line(5), line(20, "motion_blur")]
+    )
+    data = LabelledSequences(
+        FolderSequences(made("folder"), ranges={"bike": [3, 12], "tram": [1, 9]}), tmp_path
+    )
+    assert data.num_labelled == 1 and data.num_sequences == 2
+    label = data.sequence(0).labels["cls"]  # frames 3 to 12
+    assert label["valid"].tolist() == [False, True, True] + [False] * 7
+    assert label["index"].tolist() == [-100, 1, 9] + [-100] * 7
+    assert [NAMES[i] for i in np.flatnonzero(label["flags"][1])] == ["Illumination Change", "Low Resolution"]
+    assert np.flatnonzero(label["flags"][2]).tolist() == [9] and not label["flags"][0].any()
+    assert "cls" not in data.sequence(1).labels
+    assert data.image(0, 0).shape == (48, 64, 3) and data.sequence_name(1) == "tram"
+
+
+def test_optional_keys_are_kept_for_their_tasks(tmp_path: Path, made: Callable[[str], Path]) -> None:
+    plate = {"bbox": [1, 2, 30, 12], "text": "B AB 123"}
+    lines = [line(n + 1, timestamp=n * 0.5) for n in range(FRAMES)]
+    lines[2] = line(3, timestamp=1.0, plate=plate, alert=1, mask={"size": [48, 64], "counts": "x"})
+    sidecar(tmp_path, lines)
+    info = LabelledSequences(FolderSequences(made("folder")), tmp_path).sequence(0)
+    assert info.times()[:4].tolist() == [0.0, 0.5, 1.0, 1.5]
+    assert info.annotations["plate"] == {2: {"bbox": [1.0, 2.0, 30.0, 12.0], "text": "B AB 123"}}
+    assert info.annotations["alert"] == {2: 1} and info.annotations["mask"][2]["counts"] == "x"
+    assert info.has_text
+
+
+def test_a_line_with_other_keys_only_is_unlabelled(tmp_path: Path) -> None:
+    content = read_sidecar(
+        sidecar(tmp_path, ['{"frame_id": 2, "alert": 0, "plate": {"bbox": null, "text": null}}', ""])
+    )
+    assert not content.flags and content.alerts == {2: 0} and content.plates[2]["bbox"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{oops", r"bike\.jsonl:2: Expecting property name.*Correct the line"),
+        ("[]", r"bike\.jsonl:2: wanted a JSON object"),
+        ('{"frame_id": 0}', r"bike\.jsonl:2: frame_id: wanted a whole number from 1 on, found 0"),
+        ('{"frame_id": true}', r"frame_id: wanted a whole number from 1 on, found True"),
+        (line(1), r"bike\.jsonl:2: frame_id 1 has been on line 1 already"),
+        ('{"frame_id": 2, "cv_response": {}}', r"has cv_response alone; the flags need both"),
+        (
+            '{"frame_id": 2, "cv_response": {}, "vlm_response": {}}',
+            r"vlm_response\.occlusion\.flag: wanted true or false, found None",
+        ),
+        (line(2, timestamp=float("nan")), r"timestamp: wanted a finite number, found nan"),
+        (line(2, plate=[1]), r"plate: wanted an object with bbox"),
+        (line(2, plate={"bbox": [5, 5, 1, 9]}), r"plate: wanted x2 >= x1 and y2 >= y1"),
+        (line(2, alert=2), r"alert: wanted 0 or 1, found 2"),
+        (line(2, mask=3), r"mask: wanted a PNG path or a COCO run-length object"),
+    ],
+)
+def test_malformed_lines_name_file_and_line(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        read_sidecar(sidecar(tmp_path, [line(1), text]))
+
+
+def test_time_stamps_of_some_frames_only(tmp_path: Path, made: Callable[[str], Path]) -> None:
+    sidecar(tmp_path, [line(1, timestamp=0.0), line(2)])
+    with pytest.raises(DataError, match=r"bike\.jsonl: frame 2 has no timestamp, but others have"):
+        LabelledSequences(FolderSequences(made("folder")), tmp_path).sequence(0)
+
+
+def test_a_label_folder_that_fits_no_sequence(tmp_path: Path, made: Callable[[str], Path]) -> None:
+    sidecar(tmp_path, [line(1)], "car")
+    with pytest.raises(
+        DataError, match=r"no labels for any of the 2 sequences of folder; wanted .*bike/bike\.jsonl"
+    ):
+        LabelledSequences(FolderSequences(made("folder")), tmp_path)
+    with pytest.raises(DataError, match=r"CLS_ANN_DIR: the folder .*nowhere doesn't exist"):
+        LabelledSequences(FolderSequences(made("folder")), tmp_path / "nowhere")
+
+
+def test_every_otb_attribute_maps_to_a_condition_or_to_none() -> None:
+    mapping = otb_mapping()
+    codes = ["iv", "sv", "occ", "def", "mb", "fm", "ipr", "opr", "ov", "bc", "lr"]
+    assert [code for code in mapping if len(code) <= 3] == codes
+    assert set(mapping.values()) <= {*NAMES[:9], ""}
+    assert mapping["background clutters"] == mapping["bc"] == "Background Clutter" and mapping["fm"] == ""
+
+
+def test_attributes_label_every_frame_of_a_sequence(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", ("bike_0001-0024", "tram", "ship"))
+    write_text(root / "tram" / "attrs.txt", "SV, OPR\nFM\n")
+    table = tmp_path / "attributes.json.gz"
+    table.write_bytes(gzip.compress(json.dumps({"bike": {"attr": ["Fast Motion"]}, "tram": ["LR"]}).encode()))
+    data = FolderSequences(root, conditions="otb", attributes=table)
+    bike, ship, tram = (data.sequence(i).labels for i in range(3))
+    assert set(bike["cls"]["index"]) == {9}  # fast motion tells of no condition
+    assert ship == {}
+    assert tram["cls"]["valid"].all() and set(tram["cls"]["index"]) == {4}  # attrs.txt wins over the table
+    assert np.flatnonzero(tram["cls"]["flags"][7]).tolist() == [2, 4]
+    assert attributes_of("bike_0001-0250", {"bike": ["IV"]}) == ["IV"]
+    assert attributes_of("boat", {"bike": ["IV"]}) is None
+
+
+def test_attribute_faults_are_named(tmp_path: Path, made: Callable[[str], Path]) -> None:
+    with pytest.raises(
+        DataError, match=r"a/attrs\.txt: 'OCCL' is no OTB attribute\. Did you mean 'occ'.*Known: IV, SV"
+    ):
+        otb_flags(["OCCL"], "a/attrs.txt")
+    with pytest.raises(DataError, match=r"CONDITIONS: otb finds no attributes.*Write an attrs\.txt"):
+        FolderSequences(made("folder"), conditions="otb")
+    write_text(tmp_path / "a.json", '{"bike": 3}')
+    with pytest.raises(
+        DataError, match=r"a\.json: 'bike' needs a list of attribute names, or one under 'attr'"
+    ):
+        read_attribute_file(tmp_path / "a.json")
+    write_text(tmp_path / "a.json", "[]")
+    with pytest.raises(DataError, match=r"a\.json must map sequence names"):
+        read_attribute_file(tmp_path / "a.json")
+    with pytest.raises(DataError, match=r"ATTRIBUTES: can't read .*b\.json"):
+        read_attribute_file(tmp_path / "b.json")

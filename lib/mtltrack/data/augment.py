@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -200,8 +201,8 @@ def _cut_target(
 def mirror_box(box_xywh: Tensor, width: int) -> Tensor:
     """Return the box in the mirrored frame as published: x' = (width - 1) - (x + w).
 
-    That mirrors edges as if they were pixel centres, so the box stands one pixel too far left; it is kept, since
-    the weights that are fine-tuned here were trained with it.
+    That mirrors edges as if they were pixel centres, so the box stands one pixel too far left; it is kept,
+    since the weights that are fine-tuned here were trained with it.
     """
     left = (width - 1) - (box_xywh[0] + box_xywh[2])
     return torch.stack((left, box_xywh[1], box_xywh[2], box_xywh[3]))
@@ -211,8 +212,8 @@ def _mirror(frame: CutFrame) -> CutFrame:
     """Mirror a crop left to right, with its box and its matrix."""
     x, y, w, h = frame.box_xywh.unbind()
     box = torch.stack((1 - (x + w), y, w, h))
-    image = frame.image[:, ::-1]
-    detail = None if frame.detail is None else frame.detail[:, ::-1]
+    image = cv2.flip(frame.image, 1)
+    detail = None if frame.detail is None else cv2.flip(frame.detail, 1)
     detail_affine = None
     if frame.detail is not None and frame.detail_affine is not None:
         detail_affine = _mirror_affine(frame.detail_affine, frame.detail.shape[1])

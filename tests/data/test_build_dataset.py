@@ -10,7 +10,7 @@ import yaml
 from data_files import make_got10k
 
 from mtltrack.core.errors import ConfigError, DataError
-from mtltrack.data import build_dataset
+from mtltrack.data import build_dataset, build_datasets
 from mtltrack.data.pack import pack_folder
 
 Made = Callable[[str], Path]
@@ -83,8 +83,20 @@ def test_label_folder_of_an_entry(made: Made, tmp_path: Path) -> None:
     entry = {"TYPE": "FolderSequences", "ROOT": str(made("folder")), "CLS_ANN_DIR": str(tmp_path)}
     with pytest.raises(DataError, match="no labels for any of the 2 sequences"):
         build_dataset(entry)
-    with pytest.raises(DataError, match="no labels for any of the 2 sequences"):
-        build_dataset({"TYPE": "FolderSequences", "ROOT": str(made("folder"))}, cls_ann_dir=tmp_path)
+
+
+def test_label_folder_of_the_list_joins_where_it_fits(made: Made, tmp_path: Path) -> None:
+    folder = {"TYPE": "FolderSequences", "ROOT": str(made("folder"))}
+    entries = ["SYNTHETIC", folder]
+    with pytest.raises(DataError, match=r"has labels for no sequence of SyntheticSequences, folder"):
+        build_datasets(entries, cls_ann_dir=tmp_path)
+    (tmp_path / "tram").mkdir()
+    (tmp_path / "tram" / "tram.jsonl").write_text("")
+    assert [type(dataset).__name__ for dataset in build_datasets(entries, cls_ann_dir=tmp_path)] == [
+        "SyntheticSequences",
+        "LabelledSequences",
+    ]
+    assert len(build_datasets(entries)) == 2
 
 
 def test_messages_name_the_nearest() -> None:

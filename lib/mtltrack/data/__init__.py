@@ -1,7 +1,7 @@
 """Data: sequences from folders and LMDB, clips drawn from them, batches with labels and masks."""
 
 from mtltrack.data.augment import CropSettings, ViewSettings
-from mtltrack.data.build import build_dataset
+from mtltrack.data.build import build_dataset, build_datasets
 from mtltrack.data.collate import Sample, collate
 from mtltrack.data.faults import FaultLog
 from mtltrack.data.loader import build_loader
@@ -18,6 +18,7 @@ __all__ = [
     "SequenceInfo",
     "ViewSettings",
     "build_dataset",
+    "build_datasets",
     "build_loader",
     "collate",
 ]

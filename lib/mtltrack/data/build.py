@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from mtltrack.core.errors import ConfigError, did_you_mean
+from mtltrack.core.errors import ConfigError, DataError, did_you_mean
 from mtltrack.core.paths import dataset_root, expand_path
 from mtltrack.core.registry import DATASETS
 from mtltrack.data.sequences import SequenceDataset
-from mtltrack.data.sidecars import LabelledSequences
+from mtltrack.data.sidecars import LabelledSequences, count_labelled
 
 PATH_ARGUMENTS = ("root", "attributes", "split_file")
 
@@ -44,9 +44,9 @@ def build_dataset(
 
     Args:
         entry: a name of `NAMED`, or {TYPE: <registered data set>, <its arguments in upper case>}. A mapping
-            may hold CLS_ANN_DIR of its own.
+            may hold CLS_ANN_DIR of its own, which must have labels for it.
         use_lmdb: named data sets are read from their LMDB; its root is another key of local.yaml.
-        cls_ann_dir: folder of side-car labels; joined to the data set.
+        cls_ann_dir: folder of side-car labels of the whole list; joined where it has some for the data set.
 
     Raises:
         ConfigError: an unknown name or argument; the message lists the known ones.
@@ -56,11 +56,32 @@ def build_dataset(
         dataset = _build_named(entry, use_lmdb)
     else:
         arguments = {str(key).lower(): value for key, value in entry.items()}
-        cls_ann_dir = arguments.pop("cls_ann_dir", cls_ann_dir)
+        own_dir = arguments.pop("cls_ann_dir", None)
         dataset = _build_typed(arguments)
+        if own_dir:
+            return LabelledSequences(dataset, expand_path(own_dir))
     if not cls_ann_dir:
         return dataset
-    return LabelledSequences(dataset, expand_path(cls_ann_dir))
+    folder = expand_path(cls_ann_dir)
+    return LabelledSequences(dataset, folder) if count_labelled(dataset, folder) else dataset
+
+
+def build_datasets(
+    entries: Sequence[str | Mapping[str, Any]], use_lmdb: bool = False, cls_ann_dir: str | Path | None = None
+) -> list[SequenceDataset]:
+    """Build all data sets of DATASETS_NAME; arguments and errors are those of `build_dataset`.
+
+    Raises:
+        DataError: `cls_ann_dir` has labels for none of them.
+    """
+    datasets = [build_dataset(entry, use_lmdb, cls_ann_dir) for entry in entries]
+    if cls_ann_dir and not any(isinstance(dataset, LabelledSequences) for dataset in datasets):
+        names = ", ".join(dataset.name for dataset in datasets)
+        raise DataError(
+            f"CLS_ANN_DIR: {expand_path(cls_ann_dir)} has labels for no sequence of {names}. "
+            "Wanted <sequence>/<sequence>.jsonl in it (docs/data.md)."
+        )
+    return datasets
 
 
 def _build_named(name: str, use_lmdb: bool) -> SequenceDataset:

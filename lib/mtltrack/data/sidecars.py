@@ -166,15 +166,11 @@ class LabelledSequences:
         self.dataset = dataset
         self.name = dataset.name
         self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise DataError(f"CLS_ANN_DIR: the folder {self.folder} doesn't exist. Correct it in the YAML.")
-        names = [dataset.sequence_name(i) for i in range(dataset.num_sequences)]
-        files = {entry.name for entry in self.folder.iterdir() if self._path(entry.name).is_file()}
-        self.num_labelled = sum(name in files for name in names)
+        self.num_labelled = count_labelled(dataset, self.folder)
         if self.num_labelled == 0:
             raise DataError(
-                f"CLS_ANN_DIR: {self.folder} has no labels for any of the {len(names)} sequences "
-                f"of {self.name}; wanted for example {self._path(names[0])}."
+                f"CLS_ANN_DIR: {self.folder} has no labels for any of the {self.num_sequences} sequences "
+                f"of {self.name}; wanted for example {_file(self.folder, dataset.sequence_name(0))}."
             )
         self._known: Recent[SequenceInfo] = Recent()
 
@@ -197,11 +193,24 @@ class LabelledSequences:
 
     def _join(self, i: int) -> SequenceInfo:
         info = self.dataset.sequence(i)
-        path = self._path(info.name)
+        path = _file(self.folder, info.name)
         return join_labels(info, read_sidecar(path), path) if path.is_file() else info
 
-    def _path(self, name: str) -> Path:
-        return self.folder / name / f"{name}.jsonl"
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / name / f"{name}.jsonl"
+
+
+def count_labelled(dataset: SequenceDataset, folder: Path) -> int:
+    """Return for how many sequences of a data set the folder has a file.
+
+    Raises:
+        DataError: the folder doesn't exist.
+    """
+    if not folder.is_dir():
+        raise DataError(f"CLS_ANN_DIR: the folder {folder} doesn't exist. Correct it in the YAML.")
+    files = {entry.name for entry in folder.iterdir() if _file(folder, entry.name).is_file()}
+    return sum(dataset.sequence_name(i) in files for i in range(dataset.num_sequences))
 
 
 def join_labels(info: SequenceInfo, content: SidecarFile, path: Path) -> SequenceInfo:

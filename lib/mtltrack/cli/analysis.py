@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from mtltrack.cli.command import add_data_options, dataset_key, results_root, run_command
+from mtltrack.cli.command import add_data_options, dataset_key, make_console, results_root, run_command, say
 from mtltrack.core.errors import DataError, did_you_mean
 from mtltrack.evaluation.benchmarks import FrameRanges, load_benchmark, parse_ranges
 from mtltrack.evaluation.conditions import score_conditions
@@ -37,6 +38,7 @@ EXAMPLES = """examples:
   python tracking/analysis_results.py --results raw/STRUCK --ground-truth raw/gt --allow-partial
 """
 MORE_COLUMNS = ("AO", "SR50", "SR75", "FPS")
+HEADINGS = {"Precision": "Prec.", "NormPrecision": "Norm. prec."}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -132,7 +134,7 @@ def choose_trackers(root: Path, wanted: Sequence[str] | None) -> dict[str, Path]
 
 def run_analysis(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    console = Console()
+    console = make_console()
     if arguments.ground_truth is not None:
         return _analyse_raw(console, arguments)
     root = results_root(arguments.results, arguments.save_dir)
@@ -183,10 +185,10 @@ def _analyse(
     ranges = parse_ranges(arguments.frames) or tested_ranges(folders, dataset)
     benchmark = load_benchmark(dataset, ranges, one_based=not arguments.zero_based)
     for note in benchmark.notes:
-        _say(console, f"note: {note}")
+        say(console, f"note: {note}")
     if ranges:
         listed = ", ".join(f"{name} {first} to {last}" for name, (first, last) in ranges.items())
-        _say(console, f"frames: {listed}; all of other sequences")
+        say(console, f"frames: {listed}; all of other sequences")
     rules = rules_of(arguments, arguments.protocol or benchmark.protocol, ao=dataset.startswith("got10k"))
     truths = truths_of(benchmark)
     tested = {name for folder in folders.values() for name in folder.sequences()}
@@ -239,7 +241,7 @@ def _report(
 ) -> None:
     reports = evaluate(truths, folders, rules, baseline=arguments.baseline)
     for note in dict.fromkeys(note for report in reports for note in report.notes):
-        _say(console, f"note: {note}")
+        say(console, f"note: {note}")
     console.print(mean_table(name, reports))
     if arguments.per_sequence:
         for report in reports:
@@ -247,7 +249,7 @@ def _report(
     if arguments.conditions is not None:
         _report_conditions(console, Path(arguments.conditions).expanduser(), truths, folders, root)
     for path in save(reports, name, rules, root):
-        _say(console, f"written {path}")
+        say(console, f"written {path}")
 
 
 def _report_conditions(
@@ -259,10 +261,12 @@ def _report_conditions(
     for tracker, folder in folders.items():
         metric = score_conditions([truth.name for truth in truths], folder, labels)
         if metric is None:
-            _say(console, f"note: {tracker} said nothing of the conditions of labelled frames")
+            say(console, f"note: {tracker} said nothing of the conditions of labelled frames")
             continue
         rows = {row.pop("name"): row for row in metric.per_class()}
-        table = Table(title=f"scene conditions, {tracker}, {metric.count} frames", title_justify="left")
+        table = Table(
+            title=f"scene conditions, {tracker}, {metric.count} frames", title_justify="left", box=SIMPLE_HEAD
+        )
         table.add_column("condition")
         columns = list(next(iter(rows.values())))
         for column in columns:
@@ -270,9 +274,9 @@ def _report_conditions(
         for condition, row in rows.items():
             table.add_row(condition, *(_number(row[column]) for column in columns))
         console.print(table)
-        _say(console, ", ".join(f"{key} {_number(value)}" for key, value in metric.compute().items()))
+        say(console, ", ".join(f"{key} {_number(value)}" for key, value in metric.compute().items()))
         picture = root / f"conditions_{tracker.replace('/', '_')}.png"
-        _say(console, f"written {plot_confusion(metric.confusion(), metric.class_names, picture, tracker)}")
+        say(console, f"written {plot_confusion(metric.confusion(), metric.class_names, picture, tracker)}")
 
 
 def _number(value: float) -> str:
@@ -281,17 +285,13 @@ def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
 def _table(title: str, first: str, rows: dict[str, dict[str, float]]) -> Table:
     """Return a table of percentages; only the columns that some row has."""
     columns = [*COLUMNS, *(name for name in MORE_COLUMNS if any(name in row for row in rows.values()))]
-    table = Table(title=title, title_justify="left")
-    table.add_column(first, overflow="fold")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column(first, overflow="fold", min_width=20)
     for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(HEADINGS.get(column, column), justify="right", no_wrap=True)
     for name, row in rows.items():
         table.add_row(name, *(_cell(column, row.get(column, math.nan)) for column in columns))
     return table

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.console import Console
+
 from mtltrack.core.errors import MtltrackError
 from mtltrack.core.paths import local_settings
 
@@ -21,6 +23,17 @@ def run_command(command: Callable[[argparse.Namespace], int], arguments: argpars
         print("interrupted", file=sys.stderr)
         return 130
     return 1
+
+
+def make_console() -> Console:
+    """Return where to print; a file or a pipe has room for wide tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is, without mark-up and without breaking it."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def results_root(results: str | None, save_dir: str | None) -> Path:

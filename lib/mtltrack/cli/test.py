@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from mtltrack.cli.command import add_data_options, dataset_key, results_root, run_command
+from mtltrack.cli.command import add_data_options, dataset_key, make_console, results_root, run_command, say
 from mtltrack.core.config import find_config, load_config
 from mtltrack.core.errors import CheckpointError, DataError
 from mtltrack.core.paths import local_settings
@@ -175,7 +175,7 @@ def devices_of(device: str | None, num_gpus: int) -> list[str | None]:
 
 def run_test(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    console = Console()
+    console = make_console()
     if arguments.threads < 0 or arguments.decimals < 0:
         raise DataError("--threads and --decimals must be 0 or more")
     config = find_config(arguments.tracker_name, arguments.tracker_param)
@@ -185,17 +185,17 @@ def run_test(arguments: argparse.Namespace) -> int:
         arguments.checkpoint, save_dir, arguments.tracker_name, arguments.tracker_param, cfg.TEST.EPOCH
     )
     plain = cfg.dump()
-    _say(console, f"configuration {config}")
-    _say(console, f"weights {checkpoint} ({reason})")
+    say(console, f"configuration {config}")
+    say(console, f"weights {checkpoint} ({reason})")
     for note in checkpoint_notes(checkpoint, plain, cfg.TASKS):
-        _say(console, f"note: {note}")
+        say(console, f"note: {note}")
 
     ranges = parse_ranges(arguments.frames)
     benchmark = load_benchmark(
         arguments.dataset, ranges, arguments.sequence, one_based=not arguments.zero_based
     )
     for note in benchmark.notes:
-        _say(console, f"note: {note}")
+        say(console, f"note: {note}")
     folder = ResultFolder.of(
         results_root(arguments.results, arguments.save_dir),
         arguments.tracker_name,
@@ -230,25 +230,21 @@ def run_test(arguments: argparse.Namespace) -> int:
     return _conclude(console, summary, folder)
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
 def _write_videos(
     console: Console, benchmark: Benchmark, folder: ResultFolder, summary: RunSummary, fps: float
 ) -> None:
     for sequence in benchmark.sequences:
         if sequence.name not in summary.failed:
             path = write_overlay(sequence, folder, folder.path / "videos" / f"{sequence.name}.mp4", fps)
-            _say(console, f"video {path}")
+            say(console, f"video {path}")
 
 
 def _conclude(console: Console, summary: RunSummary, folder: ResultFolder) -> int:
     """Say what became of the sequences; return the exit status."""
     done = f"{len(summary.done)} run, {len(summary.skipped)} there already, {len(summary.failed)} failed"
     speed = f"; {summary.frames_per_second:.1f} frames a second a process" if summary.done else ""
-    _say(console, f"{done}{speed}")
-    _say(console, f"results {folder.path}")
+    say(console, f"{done}{speed}")
+    say(console, f"results {folder.path}")
     for name, text in summary.failed.items():
         print(f"error: sequence '{name}': {text}", file=sys.stderr)
     return 1 if summary.failed else 0

@@ -1,0 +1,196 @@
+"""`tracking/test.py` and `tracking/analysis_results.py`, end to end with a tracker without a network."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mtltrack.cli import analysis, test, video_demo
+from mtltrack.core.errors import CheckpointError, DataError
+from mtltrack.evaluation.overlay import VideoWriter
+from mtltrack.evaluation.results import read_boxes
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluation"))
+from fake_trackers import StillTracker, walk, write_sequence
+
+NAME = ("hiptrack", "hiptrack_cls_tiny")
+
+
+@pytest.fixture
+def save_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a checkpoint that the fake tracker takes for its own, and data beside it."""
+    folder = tmp_path / "out"
+    write_checkpoint(folder, 3)
+    for name, count in (("a", 4), ("b", 3)):
+        write_sequence(tmp_path / "data" / name, walk(count, step=5))
+    monkeypatch.setattr(test.TrackerFromCheckpoint, "__call__", lambda self, device: StillTracker())
+    return folder
+
+
+def write_checkpoint(save_dir: Path, epoch: int, value: float = 0.0, **more: object) -> Path:
+    folder = save_dir / "checkpoints" / "train" / NAME[0] / NAME[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"HIPTrack_ep{epoch:04d}.pth.tar"
+    names = ("backbone.cls_token", "cls_head.classifier.weight")
+    torch.save({"net": {name: torch.full((1,), value) for name in names}, "epoch": epoch, **more}, path)
+    return path
+
+
+def command(save_dir: Path, *more: str) -> list[str]:
+    return [
+        *NAME,
+        "--save_dir",
+        str(save_dir),
+        "--dataset",
+        str(save_dir.parent / "data"),
+        "--device",
+        "cpu",
+        *more,
+    ]
+
+
+def test_from_checkpoint_to_scores(save_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert test.main(command(save_dir, "--video")) == 0
+    said = capsys.readouterr().out
+    assert "HIPTrack_ep0003.pth.tar (the newest)" in said and "[2/2] b: 3 frames" in said
+    assert "2 run, 0 there already, 0 failed" in said
+    results = save_dir / "test" / "tracking_results" / NAME[0] / NAME[1]
+    assert read_boxes(results / "a.txt").tolist() == [[3, 4, 10, 8]] * 4
+    assert (results / "videos" / "b.mp4").stat().st_size > 0
+
+    assert analysis.main(["--save_dir", str(save_dir), "--per-sequence", "--baseline"]) == 0
+    said = capsys.readouterr().out
+    assert "hiptrack/hiptrack_cls_tiny" in said and "first box held still" in said
+    table = (save_dir / "test" / "tracking_results" / "analysis_data.csv").read_text()
+    rows = list(csv.DictReader(table.splitlines()))
+    means = [row for row in rows if row["sequence"] == "mean"]
+    # the fake tracker holds the first box: overlaps 1, 1/3, 0, 0 and 1, 1/3, 0
+    assert [float(row["mIoU"]) for row in means] == pytest.approx([(4 / 3 / 4 + 4 / 3 / 3) / 2] * 2)
+
+    assert test.main(command(save_dir)) == 0
+    assert "0 run, 2 there already" in capsys.readouterr().out
+
+
+def test_ranges_are_remembered(save_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert test.main(command(save_dir, "--frames", "a=2:3", "--sequence", "a", "--decimals", "1")) == 0
+    path = save_dir / "test" / "tracking_results" / NAME[0] / NAME[1] / "a.txt"
+    assert path.read_text() == "8.0\t4.0\t10.0\t8.0\n" * 2
+    assert analysis.main(["--save_dir", str(save_dir)]) == 0
+    assert "frames: a 2 to 3" in capsys.readouterr().out
+    data = str(save_dir.parent / "data")
+    assert analysis.main(["--save_dir", str(save_dir), "--dataset", data]) == 1
+    assert "has no results for 1 of 2 sequences (b)" in capsys.readouterr().err
+    assert (
+        analysis.main(
+            ["--save_dir", str(save_dir), "--dataset", data, "--frames", "a=1:4", "--allow-partial"]
+        )
+        == 0
+    )
+
+
+def test_another_checkpoint_is_not_mixed_in(save_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert test.main(command(save_dir)) == 0
+    write_checkpoint(save_dir, 4, value=1.0)
+    assert test.main(command(save_dir)) == 1
+    assert "--runid N for this run, or overwrite them by --force" in capsys.readouterr().err
+    assert test.main(command(save_dir, "--runid", "7")) == 0
+    assert (save_dir / "test" / "tracking_results" / NAME[0] / f"{NAME[1]}_007" / "a.txt").is_file()
+    assert test.main(command(save_dir, "--force")) == 0
+
+
+def test_a_failing_sequence_is_status_one(
+    save_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_sequence(save_dir.parent / "data" / "c", walk(3, width=12))
+    monkeypatch.setattr(
+        test.TrackerFromCheckpoint, "__call__", lambda self, device: StillTracker(fail=(12.0,))
+    )
+    assert test.main(command(save_dir)) == 1
+    out, err = capsys.readouterr()
+    assert "2 run, 0 there already, 1 failed" in out and "error: sequence 'c':" in err
+
+
+def test_which_checkpoint(save_dir: Path, tmp_path: Path) -> None:
+    newest = write_checkpoint(save_dir, 12)
+    assert test.find_checkpoint(None, save_dir, *NAME, epoch=500) == (newest, "the newest")
+    third = newest.with_name("HIPTrack_ep0003.pth.tar")
+    assert test.find_checkpoint(None, save_dir, *NAME, epoch=3) == (third, "TEST.EPOCH")
+    assert test.find_checkpoint(str(third), save_dir, *NAME, epoch=12) == (third, "--checkpoint")
+    with pytest.raises(CheckpointError, match="'nowhere' is no file"):
+        test.find_checkpoint("nowhere", save_dir, *NAME, epoch=1)
+    with pytest.raises(
+        CheckpointError, match=r"no checkpoint .* train first \(python tracking/train.py --script hip"
+    ):
+        test.find_checkpoint(None, tmp_path, *NAME, epoch=1)
+
+
+def test_notes_about_the_checkpoint(save_dir: Path) -> None:
+    stored = {"MODEL": {"HEAD": {"TYPE": "CENTER"}, "MAX_MEM": 150}}
+    path = write_checkpoint(save_dir, 5, config=stored)
+    given = {"MODEL": {"HEAD": {"TYPE": "CORNER"}, "MAX_MEM": 150}}
+    first, second = test.checkpoint_notes(path, given, ["cls", "seg"])
+    assert first.endswith("MODEL.HEAD.TYPE: trained with 'CENTER', tested with 'CORNER'")
+    assert second == "the checkpoint has no weights of seg_head: what 'seg' answers is random"
+
+
+def test_what_analysis_cannot_find(save_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert analysis.main(["--save_dir", str(save_dir)]) == 1
+    assert "no results: " in capsys.readouterr().err
+    assert test.main(command(save_dir)) == 0
+    assert analysis.main(["--save_dir", str(save_dir), "--trackers", "hiptrack/hiptrack_cls_tini"]) == 1
+    assert "Did you mean 'hiptrack/hiptrack_cls_tiny'?" in capsys.readouterr().err
+    folders = {}
+    for number, last in ((1, 2), (2, 3)):
+        assert test.main(command(save_dir, "--runid", str(number), "--frames", f"a=1:{last}")) == 0
+        path = save_dir / "test" / "tracking_results" / NAME[0] / f"{NAME[1]}_{number:03d}"
+        folders[str(number)] = analysis.ResultFolder(path)
+    with pytest.raises(DataError, match="the trackers were tested on different frames"):
+        analysis.tested_ranges(folders, str(save_dir.parent / "data"))
+
+
+def test_raw_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, shift in (("gt", 0.0), ("results/one", 0.0), ("results/two", 5.0)):
+        (tmp_path / folder).mkdir(parents=True)
+        boxes = walk(3) + shift * np.array([1, 0, 0, 0])
+        np.savetxt(tmp_path / folder / "s.txt", boxes, delimiter=",", fmt="%g")
+    arguments = ["--results", str(tmp_path / "results"), "--ground-truth", str(tmp_path / "gt")]
+    assert analysis.main(arguments) == 0
+    content = json.loads((tmp_path / "results" / "analysis_gt.json").read_text())
+    found = {item["tracker"]: item["mean"]["mIoU"] for item in content["trackers"]}
+    assert found == pytest.approx({"one": 1.0, "two": (1 + 2 / 3) / 3})
+    assert analysis.main([*arguments, "--frames", "s=1:2"]) == 1
+    assert "--frames needs --dataset" in capsys.readouterr().err
+
+
+def test_video_demo(
+    save_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = save_dir.parent / "clip.mp4"
+    with VideoWriter(clip, (64, 48)) as video:
+        for value in (10, 60, 110):
+            video.write(np.full((48, 64, 3), value, dtype=np.uint8))
+    monkeypatch.setattr(video_demo, "has_display", lambda: False)
+    arguments = [*NAME, str(clip), "--save_dir", str(save_dir)]
+    assert video_demo.main(arguments) == 1
+    assert "give it by --optional_box X Y W H" in capsys.readouterr().err
+    assert video_demo.main([*arguments, "--optional_box", "5", "6", "20", "10", "--save_results"]) == 0
+    results = save_dir / "test" / "tracking_results" / NAME[0] / NAME[1]
+    assert read_boxes(results / "video_clip.txt").tolist() == [[5, 6, 20, 10]] * 3
+    assert (results / "videos" / "video_clip.mp4").stat().st_size > 0
+    assert video_demo.main([*arguments, "--optional_box", "70", "6", "20", "10"]) == 1
+    assert "lie in the frame of 64x48" in capsys.readouterr().err
+    assert video_demo.main([*NAME, "no.mp4", "--optional_box", "1", "1", "2", "2"]) == 1
+    assert "no frame can be read from 'no.mp4': no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", [test, analysis, video_demo])
+def test_help_has_examples(module: object, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        module.main(["--help"])  # type: ignore[attr-defined]
+    assert "examples:" in capsys.readouterr().out

@@ -30,7 +30,7 @@ COLOURS = {
 # room, what it holds, left, bottom, width, height; in hundredths of the picture's height
 ROOMS = (
     ("cli", "the commands; builds a tracker from a YAML", 3, 82.5, 52, 9),
-    ("training", "trainer, stages, checkpoints,\ngradient audit, monitors", 3, 69.5, 52, 11),
+    ("training", "trainer, stages, weighting,\ncheckpoints, monitors", 3, 69.5, 52, 11),
     ("evaluation", "the frame loop, benchmarks,\nresult files, reports", 3, 56.5, 52, 11),
     ("tasks", "heads: box, cls, ... their loss terms, decoding, metrics", 3, 43.5, 52, 11),
     ("losses", "pure tensor\nfunctions", 3, 23.5, 11.5, 18),
@@ -152,7 +152,7 @@ def draw_way(axes: Axes) -> None:
         left,
         8,
         r"$L = L_{box} + \sum\,\lambda_k L_k$",
-        "one gradient, audited",
+        "one gradient for all tasks",
         COLOURS["training"],
         25,
     )

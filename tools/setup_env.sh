@@ -61,8 +61,8 @@ _install() {
     fi
     echo "installing the package and what it needs into .venv (the first time some minutes, mostly torch)"
     # build parts first, so that no second, isolated environment is fetched for the build
-    if ! { "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check "setuptools>=69" wheel &&
-        "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check --no-build-isolation -e "$ROOT[test]"; }; then
+    if ! { "$PYTHON_BIN" -m pip install -qq --disable-pip-version-check "setuptools>=69" wheel &&
+        "$PYTHON_BIN" -m pip install -qq --disable-pip-version-check --no-build-isolation -e "$ROOT[test]"; }; then
         echo "pip could not install the package: its message stands above. Is a package index reachable?" >&2
         return 1
     fi

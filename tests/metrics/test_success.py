@@ -216,3 +216,15 @@ def test_the_comparison_notices_a_difference() -> None:
     comparison.compare_numbers(report, "length", [1.0], [1.0, 2.0])
     comparison.compare_numbers(report, "nan", [1.0], [None])
     assert report.off == ["value", "length length", "nan nan and inf"]
+
+
+def test_the_comparison_knows_forms_by_their_content(tmp_path: Path) -> None:
+    comparison = load_comparison()
+    report = Collected()
+    assert comparison.compare(tmp_path, report) == set()
+    assert report.off == ["the folder holds reference figures"]
+    (tmp_path / "renamed.json").write_text('{"note": {}, "results": {}}')
+    (tmp_path / "other.json").write_text('{"a": 1}')
+    report = Collected()
+    assert comparison.compare(tmp_path, report) == {tmp_path / "renamed.json"}
+    assert report.off == ["other.json is of a known form"]

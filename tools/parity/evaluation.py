@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +29,6 @@ from mtltrack.metrics.success import (
 
 TOLERANCE = 1e-6
 IMAGE_SIZE = (1280.0, 720.0)  # of the rendered sequences that the references are about
-INPUT_FOLDERS = ("gt", "visible", "cover")
 
 
 class ReportLike(Protocol):
@@ -48,6 +48,11 @@ class Inputs:
         self.folder = folder
         self.trackers = sorted(path.name for path in folder.glob("pred_*") if path.is_dir())
         self._read: dict[tuple[str, str], np.ndarray] = {}
+
+    @property
+    def read_so_far(self) -> list[tuple[str, str]]:
+        """Folder and sequence of the files that were read."""
+        return list(self._read)
 
     def get(self, kind: str, name: str) -> np.ndarray:
         """Return the numbers of `<kind>/<name>.txt`, boxes as (N, 4), flags as (N,)."""
@@ -71,18 +76,29 @@ def compare(folder: Path, report: ReportLike) -> set[Path]:
     """
     inputs = Inputs(folder)
     used: set[Path] = set()
-    for name, function in (
-        ("peer_per_sequence.json", compare_per_sequence),
-        ("peer_aggregate.json", compare_aggregate),
-        ("got10k_toolkit.json", compare_got10k),
-    ):
-        if (folder / name).is_file():
-            function(json.loads((folder / name).read_text()), inputs, report)
-            used.add(folder / name)
-    if used:
-        kinds = [*INPUT_FOLDERS, *inputs.trackers]
-        used.update(folder / kind / f"{name}.txt" for kind, name in inputs._read if kind in kinds)
+    for path in sorted(folder.glob("*.json")):
+        reference = json.loads(path.read_text())
+        function = form_of(reference)
+        report.decision(f"{path.name} is of a known form", function is not None)
+        if function is not None:
+            function(reference, inputs, report)
+            used.add(path)
+    report.decision("the folder holds reference figures", bool(used))
+    used.update(folder / kind / f"{name}.txt" for kind, name in inputs.read_so_far)
     return used
+
+
+def form_of(reference: Any) -> Callable[[dict[str, Any], Inputs, ReportLike], None] | None:
+    """Return what compares a file of reference figures, by its content; None when its form is unknown."""
+    if not isinstance(reference, dict):
+        return None
+    if "results" in reference:
+        return compare_per_sequence
+    if "sequences" in reference and ("got10k" in reference or "functions" in reference):
+        return compare_got10k
+    if reference and all(isinstance(case, dict) and "success_curve" in case for case in reference.values()):
+        return compare_aggregate
+    return None
 
 
 def compare_numbers(report: ReportLike, name: str, ours: Any, reference: Any) -> None:

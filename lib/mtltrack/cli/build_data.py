@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from mtltrack.core.config import Config
 from mtltrack.core.types import Clip
 from mtltrack.data.augment import CropSettings, ViewSettings
-from mtltrack.data.build import build_dataset
+from mtltrack.data.build import build_datasets
 from mtltrack.data.loader import build_loader
 from mtltrack.data.sampler import ClipDataset, EpochSampler
 
@@ -58,7 +58,7 @@ def build_clips(cfg: Config, split: str, *, seed: int = 42, use_lmdb: bool = Fal
     section = cfg.DATA.TRAIN if split == TRAIN else cfg.DATA.VAL
     sidecars = section.CLS_ANN_DIR or None
     return ClipDataset(
-        sources=[build_dataset(entry, use_lmdb, sidecars) for entry in section.DATASETS_NAME],
+        sources=build_datasets(section.DATASETS_NAME, use_lmdb, sidecars),
         ratios=section.DATASETS_RATIO,
         samples_per_epoch=section.SAMPLE_PER_EPOCH,
         num_search=cfg.DATA.SEARCH.NUMBER,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtltrack.core.types import Clip, TaskOutput
+from mtltrack.training.stages import freeze_batch_norm
 
 SIZE = 8  # pixels of a search crop
 
@@ -126,6 +127,35 @@ def make_clip(
     }
     values.update(changes)
     return Clip(**values)
+
+
+def still_tracker() -> TinyTracker:
+    """A tracker without what makes a batch depend on its size: dropout and batch statistics."""
+    tracker = make_tracker()
+    tracker.backbone.drop.p = 0.0
+    tracker.backbone.cls_token.requires_grad_(False)
+    freeze_batch_norm(tracker)
+    tracker.train()
+    return tracker
+
+
+def joint_clip() -> Clip:
+    """Eight clips whose labels are uneven over their halves and quarters."""
+    labelled = [[1, 1], [0, 1], [1, 0], [1, 0], [0, 0], [0, 1], [0, 0], [0, 0]]
+    return make_clip(batch=8, cls_valid=torch.tensor(labelled, dtype=torch.bool))
+
+
+def rows_of(clip: Clip, rows: slice) -> Clip:
+    labels = {
+        task: {name: value[rows] for name, value in entry.items()} for task, entry in clip.labels.items()
+    }
+    tensors = (clip.template, clip.template_boxes_xywh, clip.search, clip.affine, clip.timestamps)
+    return Clip(*(tensor[rows] for tensor in tensors), labels, sources=clip.sources[rows])
+
+
+def half(clip: Clip, number: int) -> Clip:
+    middle = clip.batch_size // 2
+    return rows_of(clip, slice(middle) if number == 0 else slice(middle, None))
 
 
 class EpochLoader:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from accelerate import Accelerator
-from standins import changed, make_clip, make_tracker, state_of
+from standins import changed, make_clip, make_tracker, rows_of, state_of, still_tracker
 
 from mtltrack.core.errors import TrainingError
-from mtltrack.core.types import Clip
-from mtltrack.training.stages import freeze_batch_norm
 from mtltrack.training.step import StepRunner
 
 MEAN, STD = [0.5, 0.5, 0.5], [0.2, 0.2, 0.2]
@@ -31,29 +29,13 @@ def runner(tracker, learning_rate=0.1, **options) -> StepRunner:
     return StepRunner(accelerator=accelerator, tracker=tracker, model=model, optimizer=optimizer, **arguments)
 
 
-def still(tracker):
-    """Leave out what makes a batch depend on its size: dropout and batch statistics."""
-    tracker.backbone.drop.p = 0.0
-    freeze_batch_norm(tracker)
-    tracker.train()
-    return tracker
-
-
-def part(clip: Clip, rows: slice) -> Clip:
-    labels = {
-        task: {name: value[rows] for name, value in entry.items()} for task, entry in clip.labels.items()
-    }
-    tensors = (clip.template, clip.template_boxes_xywh, clip.search, clip.affine, clip.timestamps)
-    return Clip(*(tensor[rows] for tensor in tensors), labels, sources=clip.sources[rows])
-
-
 def test_accumulated_micro_batches_equal_one_batch_also_when_labels_are_uneven():
     labelled = torch.tensor([[1, 1], [0, 1], [1, 0], [1, 0], [1, 1], [0, 0]], dtype=torch.bool)
     clip = make_clip(batch=6, cls_valid=labelled)
-    whole, pieces = still(make_tracker()), still(make_tracker())
+    whole, pieces = still_tracker(), still_tracker()
     one = runner(whole).run([clip], None)
     three = runner(pieces).run(
-        [part(clip, slice(0, 1)), part(clip, slice(1, 4)), part(clip, slice(4, 6))], None
+        [rows_of(clip, slice(0, 1)), rows_of(clip, slice(1, 4)), rows_of(clip, slice(4, 6))], None
     )
     for name, value in one.scalars.items():
         assert three.scalars[name].item() == pytest.approx(value.item(), rel=1e-5), name
@@ -64,7 +46,7 @@ def test_accumulated_micro_batches_equal_one_batch_also_when_labels_are_uneven()
 
 def test_the_gradient_of_the_backbone_is_that_of_the_box_plus_lambda_times_that_of_cls():
     def gradient(lambdas, excluded=()):
-        tracker = still(make_tracker())
+        tracker = still_tracker()
         before = state_of(tracker.backbone)
         runner(tracker, 1.0, lambdas=lambdas, excluded=excluded).run([make_clip()], None)
         return {name: before[name] - value for name, value in tracker.backbone.named_parameters()}
@@ -76,7 +58,7 @@ def test_the_gradient_of_the_backbone_is_that_of_the_box_plus_lambda_times_that_
 
 
 def test_clipping_bounds_the_step_and_reports_the_norm_before():
-    free, clipped = still(make_tracker()), still(make_tracker())
+    free, clipped = still_tracker(), still_tracker()
     before = state_of(free)
     norm = runner(free, 1.0).run([make_clip()], None).grad_norm
     assert runner(clipped, 1.0, grad_clip_norm=0.01).run(
@@ -102,7 +84,7 @@ def test_a_step_that_is_not_finite_is_refused_and_leaves_no_trace():
 
 
 def test_a_gradient_that_is_not_finite_names_its_parameters():
-    tracker = still(make_tracker())
+    tracker = still_tracker()
     steps = runner(tracker)
     tracker.cls_head.layer.bias.register_hook(lambda gradient: gradient * float("inf"))
     result = steps.run([make_clip()], None)
@@ -126,7 +108,7 @@ def test_ten_refusals_in_a_row_stop_the_training():
 
 
 def test_a_batch_without_labels_moves_nothing():
-    tracker = still(make_tracker())
+    tracker = still_tracker()
     before = state_of(tracker)
     nothing = torch.zeros(4, 2, dtype=torch.bool)
     clip = make_clip(cls_valid=nothing)

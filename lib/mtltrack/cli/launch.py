@@ -68,7 +68,7 @@ def torchrun_command(module: str, arguments: Sequence[str]) -> list[str]:
         machines, number = options.world_size, options.rank
         if machines is None or number is None or not 0 <= number < machines:
             raise ConfigError(
-                "--mode multi_node needs --world-size, the number of machines, and --rank from 0 to one less; "
+                "--mode multi_node needs --world-size, how many machines, and --rank, from 0 to one less; "
                 f"found --world-size {machines} --rank {number}"
             )
         command += ["--nnodes", str(machines), "--node_rank", str(number)]

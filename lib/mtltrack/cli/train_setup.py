@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import torch
@@ -28,7 +29,9 @@ def make_accelerator(cfg: Config, script: str) -> Accelerator:
     precision = precision_of(cfg, on_gpu=torch.cuda.is_available())
     # with one search frame nothing is written to HIPTrack's memory: the encoder of search frames is idle
     idle = assembly_of(script).history and cfg.DATA.SEARCH.NUMBER == 1
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # torchrun's
     return Accelerator(
+        cpu=processes > 1 and not torch.cuda.is_available(),  # several processes without a GPU must say so
         mixed_precision="no" if precision == "fp32" else precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=idle)],
     )

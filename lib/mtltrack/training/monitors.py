@@ -70,16 +70,22 @@ class Progressed:
 
     def line(self) -> str:
         """Return the report as one line for people."""
-        rates = " ".join(f"{name} {rate:.3g}" for name, rate in self.rates.items())
         return (
             f"[{self.stage}] epoch {self.epoch}/{self.epochs} step {self.step}/{self.steps}  "
-            f"{format_scalars(self.scalars)}  grad {self.grad_norm:.3g}  lr {rates}  "
+            f"{format_scalars(self.scalars)}  grad {self.grad_norm:.3g}  lr {format_rates(self.rates)}  "
             f"{self.samples_per_second:.1f} samples/s  left {format_seconds(self.seconds_left)}"
         )
 
 
 def format_scalars(scalars: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in scalars.items())
+
+
+def format_rates(rates: Mapping[str, float]) -> str:
+    """Return one number when all groups learn at the same rate, else every group's."""
+    texts = {name: f"{rate:.3g}" for name, rate in rates.items()}
+    same = set(texts.values())
+    return same.pop() if len(same) == 1 else " ".join(f"{name} {text}" for name, text in texts.items())
 
 
 def format_seconds(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, StepLR
 
 from mtltrack.core.errors import ConfigError, TrainingError
 from mtltrack.training.stages import Stage, parts_of
+from mtltrack.training.texts import listed
 
 OPTIMIZERS = ("ADAMW",)
 
@@ -48,9 +49,9 @@ def check_groups(model: nn.Module, groups: Iterable[Mapping[str, Any]]) -> None:
             missing.append(name)
     problems = []
     if missing:
-        problems.append(f"{len(missing)} trainable parameter(s) in no optimizer group: {_listed(missing)}")
+        problems.append(f"{len(missing)} trainable parameter(s) in no optimizer group: {listed(missing)}")
     if twice:
-        problems.append(f"{len(twice)} parameter(s) in two optimizer groups: {_listed(twice)}")
+        problems.append(f"{len(twice)} parameter(s) in two optimizer groups: {listed(twice)}")
     if members:
         strangers = sorted({name for names in members.values() for name in names})
         problems.append(
@@ -58,11 +59,6 @@ def check_groups(model: nn.Module, groups: Iterable[Mapping[str, Any]]) -> None:
         )
     if problems:
         raise TrainingError("training can't start: " + "; ".join(problems))
-
-
-def _listed(names: Sequence[str], most: int = 10) -> str:
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def build_optimizer(tracker: Any, stage: Stage, weight_decay: float, optimizer: str = "ADAMW") -> Optimizer:

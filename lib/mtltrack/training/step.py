@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mtltrack.core.errors import TrainingError
 from mtltrack.core.types import Clip, TaskOutput
+from mtltrack.training.texts import listed
 from mtltrack.training.weighting import LossReport, label_counts, total_loss, world_size
 
 MOST_REFUSALS = 10
@@ -153,19 +155,18 @@ class StepRunner:
         return why
 
     def _reason(self, reports: Sequence[LossReport], clips: Sequence[Clip]) -> str:
+        """Name what wasn't finite, of all ranks: they all refuse the step together."""
         named = [text for report, clip in zip(reports, clips, strict=True) for text in culprits(report, clip)]
+        named = gather_object(named)
         if named:
-            return "loss not finite: " + "; ".join(named[:5]) + (" ..." if len(named) > 5 else "")
+            return f"loss not finite: {listed(named, '; ', most=5)}"
+        samples = gather_object([describe(source) for clip in clips for source in clip.sources])
         gradients = [
             name
             for name, parameter in self.tracker.named_parameters()
             if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
         ]
-        if not gradients:
-            return "loss not finite on another process"
-        more = f" and {len(gradients) - 5} more" if len(gradients) > 5 else ""
-        samples = ", ".join(describe(source) for clip in clips for source in clip.sources) or "unknown"
-        return f"gradient not finite at {', '.join(gradients[:5])}{more}; samples: {samples}"
+        return f"gradient not finite at {listed(gradients, most=5)}; samples: {listed(samples, most=20)}"
 
 
 def culprits(report: LossReport, clip: Clip) -> list[str]:

@@ -1,0 +1,245 @@
+"""The command: what it refuses, how it fails, how it starts several processes, whole runs, resuming."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from mtltrack.cli import launch as launch_module
+from mtltrack.cli.build_data import build_clips, build_loaders
+from mtltrack.cli.launch import launch, torchrun_command
+from mtltrack.cli.train import build_parser, main
+from mtltrack.cli.train_setup import keep_schedule, make_stages, precision_of, train_settings
+from mtltrack.core.config import config_from_dict, load_config
+from mtltrack.core.errors import ConfigError
+from mtltrack.training.trainer import Trainer
+
+YAML = """
+DATA:
+  MAX_SAMPLE_INTERVAL: 10
+  SEARCH: {SIZE: 64, NUMBER: 1, FACTOR: 4.0}
+  TEMPLATE: {SIZE: 32}
+  TRAIN:
+    DATASETS_NAME: [{TYPE: SyntheticSequences, NUM_SEQUENCES: 2, NUM_FRAMES: 12, SIZE: [96, 96]}]
+    DATASETS_RATIO: [1]
+    SAMPLE_PER_EPOCH: 8
+  VAL:
+    DATASETS_NAME: [{TYPE: SyntheticSequences, NUM_SEQUENCES: 1, NUM_FRAMES: 12, SIZE: [96, 96], SEED: 5}]
+    DATASETS_RATIO: [1]
+    SAMPLE_PER_EPOCH: 4
+MODEL:
+  PRETRAIN_FILE: ""
+  BACKBONE:
+    {TYPE: vit_tiny_patch16_224_ce, EMBED_DIM: 24, DEPTH: 2, NUM_HEADS: 2, CE_LOC: [1], CE_KEEP_RATIO: [0.7]}
+  HEAD: {NUM_CHANNELS: 16}
+TASKS:
+  cls: {TYPE: ClsHead, HIDDEN_DIM: 16}
+TRAIN:
+  TWO_STAGE: true
+  STAGE1_EPOCHS: 1
+  STAGE2_EPOCHS: 1
+  BATCH_SIZE: 4
+  NUM_WORKER: 0
+  PRINT_INTERVAL: 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator():
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch) -> Path:
+    """A folder with a configuration of its own, in which the command runs."""
+    folder = tmp_path / "experiments" / "ostrack"
+    folder.mkdir(parents=True)
+    (folder / "mini.yaml").write_text(YAML, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def command(*more: str) -> list[str]:
+    return ["--script", "ostrack", "--config", "mini", "--save_dir", "out", *more]
+
+
+def test_a_whole_run_writes_checkpoints_a_log_and_says_where(project, capsys):
+    assert main(command("--resume", "never")) == 0
+    said = capsys.readouterr().out
+    folder = project / "out" / "checkpoints" / "train" / "ostrack" / "mini"
+    assert "checkpoints  out/checkpoints/train/ostrack/mini" in said and "TensorBoard  " in said
+    assert (
+        "stage 'heads'" in said and "stage 'joint'" in said and "val 2: " in said and "cls/accuracy" in said
+    )
+    whole = torch.load(folder / "OSTrack_ep0002.pth.tar", weights_only=True)
+    assert whole["classes"][0] == "Occlusion" and whole["config"]["TRAIN"]["STAGE2_EPOCHS"] == 1
+    assert (project / "out" / "logs" / "ostrack-mini.log").is_file()
+
+
+def test_interrupting_and_resuming_changes_nothing(project, capsys, monkeypatch):
+    assert main(command("--resume", "never")) == 0
+    capsys.readouterr()
+    save = Trainer._save
+
+    def interrupt(self, current):
+        save(self, current)
+        if self.position.epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_save", interrupt)
+    parts = ["--script", "ostrack", "--config", "mini", "--save_dir", "parts"]
+    assert main(parts) == 130
+    assert "training failed: interrupted; the same command goes on" in capsys.readouterr().err
+    monkeypatch.setattr(Trainer, "_save", save)
+    assert main(parts) == 0
+    assert "1 of 2 epochs are done" in capsys.readouterr().out
+    name = "checkpoints/train/ostrack/mini/OSTrack_ep0002.pth.tar"
+    one, other = (torch.load(project / folder / name, weights_only=True) for folder in ("out", "parts"))
+    assert all(torch.equal(value, other["net"][key]) for key, value in one["net"].items())
+    assert main(parts) == 0
+    assert "all 2 epochs are done; --resume never trains anew" in capsys.readouterr().out
+    assert main([*parts, "--seed", "1"]) == 1
+    assert "seed: was 42, is 1" in capsys.readouterr().err
+    assert "training failed: TrainingError: " in (project / "parts" / "logs" / "ostrack-mini.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (["--config", "minni"], "no configuration 'minni' for the script 'ostrack'. Did you mean 'mini'?"),
+        (["--distill", "1"], "distillation .* is not supported"),
+        (["--script_teacher", "x"], "distillation .* is not supported"),
+        (["--use_wandb", "1"], "--use_wandb 1 is not supported; .*TensorBoard"),
+        (["--script_prv", "ostrack"], "--script_prv and --config_prv belong together"),
+        (["--script_prv", "ostrack", "--config_prv", "none"], "train that configuration first"),
+        (["--resume", "nowhere.pth.tar"], "--resume nowhere.pth.tar: .*doesn't exist"),
+        (["--cfg-options", "MODEL.PRETRAIN_FILE=gone.pth"], "names 'gone.pth', which doesn't exist"),
+        (["--cfg-options", "TRAIN.PRECISION=fp16"], "fp16, which needs a GPU"),
+        (["--mode", "multi_node", "--nproc_per_node", "2"], "--world-size, how many machines, and --rank"),
+    ],
+)
+def test_a_failed_training_says_what_failed_in_its_last_line_and_has_a_status(project, capsys, more, text):
+    if "fp16" in str(more) and torch.cuda.is_available():
+        pytest.skip("here fp16 works")
+    assert main(command(*more)) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("training failed: ") and re.search(text, last), last
+
+
+def test_an_unexpected_error_shows_its_traceback_and_fails(project, capsys, monkeypatch):
+    monkeypatch.setattr("mtltrack.cli.train.build_tracker", lambda *_: 1 / 0)
+    assert main(command()) == 1
+    error = capsys.readouterr().err
+    assert (
+        "Traceback" in error
+        and error.splitlines()[-1] == "training failed: ZeroDivisionError: division by zero"
+    )
+
+
+def test_several_processes_are_started_from_a_list_of_arguments():
+    given = command(
+        "--mode", "multiple", "--nproc_per_node", "4", "--seed", "3", "--cfg-options", "TRAIN.LR=1e-3"
+    )
+    assert torchrun_command("mtltrack.cli.train", given) == [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "4", "--standalone"),
+        *("-m", "mtltrack.cli.train", "--script", "ostrack", "--config", "mini", "--save_dir", "out"),
+        *("--seed", "3", "--cfg-options", "TRAIN.LR=1e-3", "--mode", "single"),
+    ]
+    nodes = ["--mode", "multi_node", "--nproc_per_node", "8", "--rank", "1", "--world-size", "2"]
+    assert torchrun_command("m", [*nodes, "--ip", "10.0.0.1", "--port", "1234"])[3:] == [
+        *("--nproc_per_node", "8", "--nnodes", "2", "--node_rank", "1"),
+        *("--master_addr", "10.0.0.1", "--master_port", "1234", "-m", "m", "--mode", "single"),
+    ]
+
+
+@pytest.mark.parametrize(("returned", "status"), [(0, 0), (3, 3), (-9, 137)])
+def test_the_status_of_the_processes_is_passed_on(monkeypatch, returned, status):
+    class Done:
+        returncode = returned
+
+    monkeypatch.setattr(launch_module.subprocess, "run", lambda command, check: Done())
+    assert launch("m", ["--mode", "multiple", "--nproc_per_node", "1"]) == status
+
+
+def test_a_process_that_fails_fails_the_command(project, capsys, monkeypatch):
+    monkeypatch.setattr("mtltrack.cli.train.launch", lambda module, given: 7)
+    assert main(command("--mode", "multiple", "--nproc_per_node", "2")) == 7
+    assert "training failed: a process ended with an error (status 7)" in capsys.readouterr().err
+
+
+def test_multiple_needs_a_number_of_processes(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ConfigError, match="--mode multiple needs --nproc_per_node"):
+        torchrun_command("m", ["--mode", "multiple"])
+
+
+def test_help_has_examples_and_defaults_are_the_published_ones(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "python tracking/train.py --script hiptrack --config hiptrack_cls" in capsys.readouterr().out
+    options = build_parser().parse_args(["--script", "a", "--config", "b"])
+    assert (options.seed, options.mode, options.use_lmdb, options.port) == (42, "single", 0, 20000)
+
+
+def config(**train):
+    values = {"TRAIN": train, "TASKS": {"cls": {"TYPE": "ClsHead"}}}
+    values["MODEL"] = {"BACKBONE": {"CE_LOC": [3], "CE_KEEP_RATIO": [0.7]}}
+    return config_from_dict(values, script="ostrack")
+
+
+def test_the_keep_ratio_is_final_from_the_start_for_a_trained_tracker_only():
+    cfg = config(CE_START_EPOCH=2, CE_WARM_EPOCH=2)
+    schedule = keep_schedule(cfg, "backbone")
+    # before epoch 2 all, at 4 the final ratio, half way down the cosine the middle
+    assert [schedule(epoch) for epoch in (1, 3, 4, 9)] == pytest.approx([1.0, 0.85, 0.7, 0.7])
+    assert keep_schedule(cfg, "ostrack") is None and keep_schedule(cfg, "own") is None
+
+
+def test_precision_follows_its_key_or_amp():
+    assert precision_of(config(), on_gpu=True) == "fp32"
+    assert precision_of(config(AMP=True), on_gpu=True) == "fp16"
+    assert precision_of(config(AMP=True), on_gpu=False) == "bf16"
+    assert precision_of(config(AMP=True, PRECISION="fp32"), on_gpu=True) == "fp32"
+
+
+def test_settings_reach_the_trainer():
+    class Parts:
+        def tracker_parts(self):
+            return {"backbone": None, "box": None}
+
+        def task_parts(self):
+            return {"cls": None}
+
+    cfg = config(
+        EPOCH=9, LR=2e-3, BACKBONE_MULTIPLIER=0.5, LR_DROP_EPOCH=4, FREEZE_CLS_EPOCH=3, CLS_WEIGHT=0.2
+    )
+    (stage,) = make_stages(Parts(), cfg, "ostrack")
+    assert (stage.epochs, stage.lr, stage.lr_multipliers["backbone"]) == (9, 2e-3, 0.5)
+    assert stage.schedule.drop_epoch == 4 and stage.learns_until == {"cls": 2} and "backbone" in stage.trains
+    assert "backbone" not in make_stages(Parts(), config(FREEZE_BACKBONE=True), "ostrack")[0].trains
+    assert "backbone" not in make_stages(Parts(), config(), "hiptrack")[0].trains
+    settings = train_settings(cfg, seed=3, started_from="ostrack")
+    assert settings.lambdas == {"cls": 0.2} and (settings.seed, settings.started_from) == (3, "ostrack")
+
+
+def test_loaders_follow_the_configuration(project):
+    cfg = load_config(project / "experiments" / "ostrack" / "mini.yaml", ["DATA.TRAIN.SAMPLE_PER_EPOCH=10"])
+    loaders = build_loaders(cfg, seed=1)
+    assert len(loaders.train) == 2 and len(loaders.val) == 1  # ten samples: the last two are left out
+    (clip,) = loaders.val
+    assert clip.search.shape == (4, 1, 3, 64, 64) and clip.template.shape == (4, 3, 32, 32)
+    assert set(clip.labels) == {"box", "cls"}
+    shares = [build_loaders(cfg, seed=1, rank=rank, world_size=2).train for rank in range(2)]
+    seen = [source["index"] for share in shares for clip in share for source in clip.sources]
+    assert len(seen) == len(set(seen)) == 8  # two ranks, one batch of 4 each
+    assert torch.equal(
+        build_clips(cfg, "TRAIN", seed=1)[1, 3].search, build_clips(cfg, "TRAIN", seed=1)[1, 3].search
+    )
+    few = load_config(project / "experiments" / "ostrack" / "mini.yaml", ["DATA.TRAIN.SAMPLE_PER_EPOCH=3"])
+    assert len(build_loaders(few).train) == 1

@@ -44,6 +44,9 @@ cd "$ROOT"
 setup_env
 
 export COLUMNS="${COLUMNS:-110}" # tables as wide as they need to be, in a log file too
+# one thread: so small a network gains little from a second, which waits spinning when the machine is busy, and the
+# numbers don't depend on how many cores there are
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 BEGAN=$SECONDS
 SCRIPT=hiptrack
 say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - BEGAN)); }

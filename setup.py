@@ -24,7 +24,8 @@ REQUIRED = [
 ]
 EXTRAS = {
     "test": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "types-PyYAML", "build>=1.2"],
-    # every multi-task part runs on the packages above; the extra exists so that scripts can ask for it by name
+    # every multi-task part runs on the packages above; the extra exists so that scripts can ask for it by
+    # name
     "mtl": ["shapely>=2.0"],
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],
     # mmdet 3.3 needs mmcv >= 2.0, < 2.2, which must be built from source for a current torch

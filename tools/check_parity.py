@@ -1,7 +1,8 @@
 """Compare this project with reference outputs of the published HIPTrack and OSTrack.
 
-Every reference file in the folder is recognised by its form, re-created from the recipe and compared. Exit status 1
-when a difference is too large, a decision differs, a file of a known form wasn't compared, or nothing was found.
+Every reference file in the folder is recognised by its form, re-created from the recipe and compared. Exit
+status 1 when a difference is too large, a decision differs, a file of a known form wasn't compared, or
+nothing was found.
 
     python tools/check_parity.py --reference ../shared/parity
     python tools/check_parity.py --reference ../shared/parity --only ost256_d4.pt functions.pt
@@ -64,7 +65,7 @@ def recognise(path: Path, content: Any) -> Compare | None:
 
 
 def recognise_model(path: Path, content: dict[str, Any]) -> Compare | None:
-    """Recognise the tracking and training files of a model; family, size and depth stand in the file's name."""
+    """Recognise a model's tracking and training files; its family, size and depth stand in the name."""
     case = parse_case(path.stem)
     if case is None:
         return None
@@ -133,14 +134,19 @@ def table_of(reports: list[tuple[Report, float]]) -> Table:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--reference", type=Path, required=True, help="folder of reference outputs")
     parser.add_argument("--only", nargs="+", default=[], help="names of the files to compare; default all")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads; the references were made with 2")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     if not options.reference.is_dir():
-        print(f"no folder {options.reference}: give the folder of reference outputs with --reference", file=sys.stderr)
+        print(
+            f"no folder {options.reference}: give the folder of reference outputs with --reference",
+            file=sys.stderr,
+        )
         return 1
     return compare_folder(options.reference, options.only)
 
@@ -159,7 +165,9 @@ def compare_folder(folder: Path, only: list[str]) -> int:
             start = time.perf_counter()
             report = run_job(job)
             reports.append((report, time.perf_counter() - start))
-            console.print(f"{report.name}: {'equal' if report.passed else 'DIFFERS'} ({reports[-1][1]:.1f} s)")
+            console.print(
+                f"{report.name}: {'equal' if report.passed else 'DIFFERS'} ({reports[-1][1]:.1f} s)"
+            )
     return conclude(console, jobs, reports)
 
 
@@ -167,7 +175,10 @@ def conclude(console: Console, jobs: list[Job], reports: list[tuple[Report, floa
     """Print table, failures and totals; return the exit status."""
     console.print(table_of(reports))
     for report, _ in reports:
-        for sentence in [*report.failures[:20], *(f"decision differs: {name}" for name in report.differing[:20])]:
+        for sentence in [
+            *report.failures[:20],
+            *(f"decision differs: {name}" for name in report.differing[:20]),
+        ]:
             console.print(f"[red]{report.name}[/]: {sentence}", highlight=False)
     unknown = [job.path.name for job in jobs if job.compare is None]
     values = sum(report.values for report, _ in reports)

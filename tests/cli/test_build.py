@@ -40,7 +40,9 @@ def test_every_shipped_configuration_builds(script: str) -> None:
 
 def test_pretrained_file_that_is_missing_says_where_it_was_looked_for(tmp_path: Path) -> None:
     cfg = load_config(find_config(*TINY), ["MODEL.PRETRAIN_FILE=DropTrack.pth.tar"])
-    with pytest.raises(CheckpointError, match=r"PRETRAIN_FILE.*names 'DropTrack.pth.tar', which doesn't exist. Looked for"):
+    with pytest.raises(
+        CheckpointError, match=r"PRETRAIN_FILE.*names 'DropTrack.pth.tar', which doesn't exist. Looked for"
+    ):
         initial_weights(build_tracker(cfg), cfg)
     cfg = load_config(find_config(*TINY))
     assert initial_weights(build_tracker(cfg), cfg).kind == "none"

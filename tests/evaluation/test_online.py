@@ -71,14 +71,16 @@ def test_nothing_is_left_from_the_sequence_before() -> None:
 
 
 def test_one_copy_to_the_host_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every way in which a tensor's value leaves the device is counted; on a CPU they don't cost, but they show."""
+    """Every way in which a tensor's value leaves the device is counted; on a CPU it's free, but it shows."""
     tracker = make()
     tracker.initialize(frames(1)[0], BOX)
     copies: list[str] = []
     for name in ("cpu", "item", "__bool__", "__int__", "__float__", "numpy", "tolist"):
         original = getattr(torch.Tensor, name)
 
-        def counting(self: torch.Tensor, *arguments: Any, _name: str = name, _original: Any = original, **named: Any) -> Any:
+        def counting(
+            self: torch.Tensor, *arguments: Any, _name: str = name, _original: Any = original, **named: Any
+        ) -> Any:
             if torch.is_inference_mode_enabled():  # after the copy, on the host, values may be read freely
                 copies.append(_name)
             return _original(self, *arguments, **named)
@@ -112,7 +114,9 @@ def test_bad_input() -> None:
     tracker = make()
     with pytest.raises(RuntimeError, match="call initialize"):
         tracker.track(frames(1)[0])
-    with pytest.raises(ValueError, match=r"a frame must be a uint8 RGB array \(H, W, 3\), found float64 \(4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"a frame must be a uint8 RGB array \(H, W, 3\), found float64 \(4, 4\)"
+    ):
         tracker.initialize(np.zeros((4, 4)), BOX)
     with pytest.raises(ValueError, match="w > 0 and h > 0"):
         tracker.initialize(frames(1)[0], [1, 2, 0, 5])

@@ -39,7 +39,9 @@ def test_two_empty_boxes_are_nan_unless_eps_is_given() -> None:
 
 def test_swapped_corners_are_refused_and_can_be_ordered() -> None:
     swapped = torch.tensor([[2.0, 3.0, 1.0, 1.0]])
-    with pytest.raises(ValueError, match=r"predicted box 0 is inverted: \[2.0, 3.0, 1.0, 1.0\].*order_corners"):
+    with pytest.raises(
+        ValueError, match=r"predicted box 0 is inverted: \[2.0, 3.0, 1.0, 1.0\].*order_corners"
+    ):
         giou_loss(swapped, order_corners(swapped))
     assert order_corners(swapped).tolist() == [[1, 1, 2, 3]]
 

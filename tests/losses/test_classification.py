@@ -23,7 +23,9 @@ def test_label_smoothing_by_hand() -> None:
     # logits (log 3, 0): p = 3/4, 1/4; targets 0.9 and 0.1
     logits = torch.tensor([[3.0, 1.0]]).log()
     expected = -(0.9 * torch.log(torch.tensor(0.75)) + 0.1 * torch.log(torch.tensor(0.25)))
-    torch.testing.assert_close(LOSSES.get("LABEL_SMOOTH")(logits, torch.tensor([0]), smoothing=0.2), expected[None])
+    torch.testing.assert_close(
+        LOSSES.get("LABEL_SMOOTH")(logits, torch.tensor([0]), smoothing=0.2), expected[None]
+    )
 
 
 def test_softmax_focal_of_two_classes_is_the_binary_focal_loss() -> None:

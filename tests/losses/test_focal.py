@@ -7,7 +7,8 @@ from mtltrack.losses.focal import gaussian_heatmap, gaussian_radius, heatmap_foc
 
 
 def test_radius_keeps_the_published_roots() -> None:
-    # w = h = 10 cells, overlap 0.7: the smallest root is the second one, (b + sqrt(b^2 - 16 c)) / 2 or the third
+    # w = h = 10 cells, overlap 0.7: the smallest root is the second one, (b + sqrt(b^2 - 16 c)) / 2 or the
+    # third
     w = h = 10.0
     b1, c1 = w + h, w * h * 0.3 / 1.7
     b2, c2 = 2 * (w + h), 0.3 * w * h

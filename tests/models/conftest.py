@@ -19,7 +19,9 @@ from mtltrack.tasks.cls import ClsHead
 def make_tracker() -> Callable[..., Tracker]:
     """Build a tracker of some ten thousand parameters; search 64 px, template 32 px, width 24."""
 
-    def make(history: bool = True, width: int = 24, search: int = 64, frames_at_once: bool | None = None) -> Tracker:
+    def make(
+        history: bool = True, width: int = 24, search: int = 64, frames_at_once: bool | None = None
+    ) -> Tracker:
         torch.manual_seed(0)
         backbone = OneStreamViT(
             width, 3, 2, search // 2, search, ce_loc=[1], ce_keep_ratio=[0.5], temporal_embedding=history

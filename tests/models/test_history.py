@@ -32,9 +32,13 @@ def test_template_mask_by_hand() -> None:
 def test_widths_are_free_but_not_senseless() -> None:
     network = HistoryNetwork(24, key_dim=5, value_dim=7, encoder_width=4)
     maps = torch.randn(1, 24, 4, 4)
-    keys, values = network.template_entry(torch.randn(1, 3, 32, 32), maps[..., :2, :2], torch.tensor([[0.2, 0.2, 0.5, 0.5]]))
+    keys, values = network.template_entry(
+        torch.randn(1, 3, 32, 32), maps[..., :2, :2], torch.tensor([[0.2, 0.2, 0.5, 0.5]])
+    )
     assert keys.shape == (1, 16, 5) and values.shape == (1, 16, 7)
     prompt = network.prompt(maps, network.read(network.search_key(maps), keys, values))
     assert prompt.shape == maps.shape
-    with pytest.raises(ValueError, match=r"MODEL.HISTORY.VALUE_DIM is 24; it must lie between 1 and C - 1 = 23"):
+    with pytest.raises(
+        ValueError, match=r"MODEL.HISTORY.VALUE_DIM is 24; it must lie between 1 and C - 1 = 23"
+    ):
         HistoryNetwork(24, value_dim=24)

@@ -28,7 +28,11 @@ def tokens() -> Tokens:
 
 def clip() -> Clip:
     return Clip(
-        torch.zeros(1, 3, 2, 2), torch.zeros(1, 4), torch.zeros(1, 1, 3, 4, 4), torch.zeros(1, 1, 2, 3), torch.zeros(1, 1)
+        torch.zeros(1, 3, 2, 2),
+        torch.zeros(1, 4),
+        torch.zeros(1, 1, 3, 4, 4),
+        torch.zeros(1, 1, 2, 3),
+        torch.zeros(1, 1),
     )
 
 
@@ -70,5 +74,5 @@ def test_detach_cuts_exactly_one_edge() -> None:
 
 
 def test_detach_of_an_edge_that_does_not_exist() -> None:
-    with pytest.raises(ConfigError, match="TASKS.plate.DETACH names 'cls', but that head reads box"):
+    with pytest.raises(ConfigError, match=r"TASKS\.plate\.DETACH names 'cls', but that head reads box"):
         TaskGraph({"plate": Sum("box"), "cls": Sum()}, {"plate": ["cls"]})

@@ -19,7 +19,9 @@ def grad_reaches(tracker: Tracker, part: str) -> bool:
 
 
 @pytest.mark.parametrize("history", [True, False])
-def test_shapes_for_any_width_and_number_of_frames(make_tracker: Make, make_clip: MakeClip, history: bool) -> None:
+def test_shapes_for_any_width_and_number_of_frames(
+    make_tracker: Make, make_clip: MakeClip, history: bool
+) -> None:
     for width, frames in ((24, 1), (16, 2), (32, 4)):
         outputs = make_tracker(history, width=width)(make_clip(frames=frames))
         box = outputs["box"]
@@ -30,7 +32,9 @@ def test_shapes_for_any_width_and_number_of_frames(make_tracker: Make, make_clip
 
 
 @pytest.mark.parametrize("history", [True, False])
-def test_frames_at_once_and_one_by_one_are_equal(make_tracker: Make, make_clip: MakeClip, history: bool) -> None:
+def test_frames_at_once_and_one_by_one_are_equal(
+    make_tracker: Make, make_clip: MakeClip, history: bool
+) -> None:
     clip = make_clip()
     answers = []
     for at_once in (True, False):
@@ -45,7 +49,9 @@ def test_every_loss_reaches_the_backbone(make_tracker: Make, make_clip: MakeClip
     clip = make_clip()
     for task in ("box", "cls"):
         tracker = make_tracker()
-        tracker(clip)[task].predictions["boxes_cxcywh" if task == "box" else "logits"].square().sum().backward()
+        tracker(clip)[task].predictions[
+            "boxes_cxcywh" if task == "box" else "logits"
+        ].square().sum().backward()
         for part in ("backbone", "history", task):
             assert grad_reaches(tracker, part), f"{task} does not reach {part}"
         other = "cls" if task == "box" else "box"
@@ -74,7 +80,7 @@ def test_removed_tokens_are_zero_and_marked(make_tracker: Make, make_clip: MakeC
 
 
 def test_no_gradient_passes_through_the_memory_mask(make_tracker: Make, make_clip: MakeClip) -> None:
-    """Frame 2 reads what frame 1 wrote; the size branch's prediction decides only on the mask of that entry."""
+    """Frame 2 reads what frame 1 wrote; the predicted size decides only on the mask of that entry."""
     tracker = make_tracker()
     output = tracker(make_clip(frames=2))["box"]
     output.predictions["score_map"][:, 1].sum().backward()
@@ -96,7 +102,11 @@ def test_online_the_first_frames_read_the_template_and_later_ones_the_memory(
             tracker.track(clip, index, memory)
             counts.append(memory.count)
     written = [i + 1 for i, (a, b) in enumerate(zip([0, *counts], counts, strict=False)) if b > a]
-    assert written == [5, 10, 12]  # every fourth after 10 until the three places are taken; then the oldest goes
+    assert written == [
+        5,
+        10,
+        12,
+    ]  # every fourth after 10 until the three places are taken; then the oldest goes
     assert memory.count == 3
 
 
@@ -113,7 +123,15 @@ def test_online_frame_equals_the_clip_of_one(make_tracker: Make, make_clip: Make
 
 def test_state_dict_has_the_published_names(make_tracker: Make) -> None:
     prefixes = {key.split(".")[0] for key in make_tracker().state_dict()}
-    assert prefixes == {"backbone", "box_head", "HIP", "key_proj", "key_comp", "searchRegionFusion", "cls_head"}
+    assert prefixes == {
+        "backbone",
+        "box_head",
+        "HIP",
+        "key_proj",
+        "key_comp",
+        "searchRegionFusion",
+        "cls_head",
+    }
     tracker = make_tracker()
     names = [name for name, _ in tracker.named_parameters()]
     assert len(names) == len(set(names))

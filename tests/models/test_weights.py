@@ -45,7 +45,9 @@ def test_a_published_checkpoint_is_read_without_its_classes(
     monkeypatch.delitem(sys.modules, "lib_of_others")
     read = read_weights_file(path)
     assert read["epoch"] == 300
-    assert isinstance(read["settings"], Placeholder) and isinstance(read["stats"]["train"]["loss"], Placeholder)
+    assert isinstance(read["settings"], Placeholder) and isinstance(
+        read["stats"]["train"]["loss"], Placeholder
+    )
     state = state_dict_of(read, path)
     assert torch.equal(state["a.weight"], weights) and torch.equal(state["a.rows"], weights[2:4].t())
     assert int(state["count"]) == 3
@@ -102,7 +104,13 @@ def test_kinds_and_what_each_may_miss(make_tracker: Callable[..., Tracker]) -> N
     base = {key: value for key, value in published.items() if key.startswith(("backbone.", "box_head."))}
     report = load(make_tracker(), base)
     assert report.kind == "ostrack"
-    assert {name.split(".")[0] for name in report.new} == {"HIP", "key_proj", "key_comp", "searchRegionFusion", "cls_head"}
+    assert {name.split(".")[0] for name in report.new} == {
+        "HIP",
+        "key_proj",
+        "key_comp",
+        "searchRegionFusion",
+        "cls_head",
+    }
     assert "newly initialised" in report.sentence()
 
 

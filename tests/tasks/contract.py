@@ -40,7 +40,10 @@ def masked_loss(head: nn.Module, output: TaskOutput, labels: dict[str, Tensor]) 
         assert value.shape == (BATCH, FRAMES), name
         assert torch.isfinite(value[labels["valid"]]).all(), name
     zero = torch.zeros(BATCH, FRAMES)
-    return sum(head.term_weights[name] * torch.where(labels["valid"], value, zero).sum() for name, value in terms.items())
+    return sum(
+        head.term_weights[name] * torch.where(labels["valid"], value, zero).sum()
+        for name, value in terms.items()
+    )
 
 
 def check_head(head: nn.Module, answer: Callable[[Tokens], TaskOutput], labels: dict[str, Tensor]) -> None:
@@ -65,7 +68,9 @@ def check_head(head: nn.Module, answer: Callable[[Tokens], TaskOutput], labels: 
     _check_state(head, answer)
 
 
-def _check_empty_labels(head: nn.Module, answer: Callable[[Tokens], TaskOutput], labels: dict[str, Tensor]) -> None:
+def _check_empty_labels(
+    head: nn.Module, answer: Callable[[Tokens], TaskOutput], labels: dict[str, Tensor]
+) -> None:
     head.zero_grad()
     tokens = make_tokens()
     empty = {**labels, "valid": torch.zeros(BATCH, FRAMES, dtype=torch.bool)}
@@ -75,7 +80,9 @@ def _check_empty_labels(head: nn.Module, answer: Callable[[Tokens], TaskOutput],
     assert tokens.search.grad is None or float(tokens.search.grad.abs().max()) == 0.0
 
 
-def _check_decoding(head: nn.Module, answer: Callable[[Tokens], TaskOutput], labels: dict[str, Tensor]) -> None:
+def _check_decoding(
+    head: nn.Module, answer: Callable[[Tokens], TaskOutput], labels: dict[str, Tensor]
+) -> None:
     head.eval()
     with torch.no_grad():
         output = answer(make_tokens())

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.tasks.contract import BATCH, CHANNELS, FRAMES, GRID, check_head
 
 from mtltrack.core.registry import HEADS
 from mtltrack.core.types import TaskOutput, Tokens
 from mtltrack.tasks.box import CornerHead, MlpHead, bounded_sigmoid, decode_center, decode_center_top
-from tests.tasks.contract import BATCH, CHANNELS, FRAMES, GRID, check_head
 
 LABELS = {
     "valid": torch.ones(BATCH, FRAMES, dtype=torch.bool),

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tasks.contract import BATCH, CHANNELS, FRAMES, check_head, make_clip, make_tokens
 
 from mtltrack.core.conditions import CONDITIONS
 from mtltrack.core.types import TaskOutput, Tokens
 from mtltrack.tasks.cls import ClsHead
-from tests.tasks.contract import BATCH, CHANNELS, FRAMES, check_head, make_clip, make_tokens
 
 
 def labels() -> dict[str, torch.Tensor]:
@@ -18,7 +18,8 @@ def labels() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"loss_type": "CE"}, {"loss_type": "FOCAL"}, {"loss_type": "LABEL_SMOOTH"}, {"labels": "multi"}]
+    "arguments",
+    [{"loss_type": "CE"}, {"loss_type": "FOCAL"}, {"loss_type": "LABEL_SMOOTH"}, {"labels": "multi"}],
 )
 def test_contract(arguments: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -57,7 +58,9 @@ def test_single_label_names_the_class() -> None:
     logits[0, 0, 6] = 2.0
     answer = head.decode(TaskOutput(None, {"logits": logits}))[0][0]
     assert answer["name"] == "Low Resolution" and answer["index"] == 6
-    assert answer["confidence"] == pytest.approx(float(torch.tensor(2.0).exp() / (torch.tensor(2.0).exp() + 9)))
+    assert answer["confidence"] == pytest.approx(
+        float(torch.tensor(2.0).exp() / (torch.tensor(2.0).exp() + 9))
+    )
     assert sum(answer["probabilities"]) == pytest.approx(1)
 
 
@@ -67,7 +70,10 @@ def test_single_label_names_the_class() -> None:
         ({"labels": "many"}, "TASKS.cls.LABELS is 'many'; allowed: single, multi"),
         ({"num_classes": 4}, "TASKS.cls.NUM_CLASSES is 4, but there are 10 class names"),
         ({"loss_type": "BCE"}, "which needs TASKS.cls.LABELS: multi"),
-        ({"loss_type": "HINGE"}, "'HINGE' is not a registered loss.*Registered: BCE, CE, FOCAL, LABEL_SMOOTH"),
+        (
+            {"loss_type": "HINGE"},
+            "'HINGE' is not a registered loss.*Registered: BCE, CE, FOCAL, LABEL_SMOOTH",
+        ),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Compare single functions of the model and the losses (`functions.pt`); the data's are in `functions_data.py`."""
+"""Compare single functions of model and losses (`functions.pt`); the data's are in `functions_data.py`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def boxes(reference: dict[str, Any], report: Report) -> None:
         report.value(f"boxes: {name} iou", box_functions.box_iou(empty, second), iou)
         if name == "zero_vs_zero":  # with another box the value depends on that box, which isn't recorded
             report.value(f"boxes: {name} giou", 1 - box_functions.giou_loss(empty, second), giou)
-    report.decision("boxes: an inverted box is refused", _refuses_inverted(unit) == bool(reference["inverted"]))
+    report.decision(
+        "boxes: an inverted box is refused", _refuses_inverted(unit) == bool(reference["inverted"])
+    )
 
 
 def _refuses_inverted(unit: Tensor) -> bool:

@@ -38,12 +38,12 @@ class Case:
 
     @property
     def ce_loc(self) -> list[int]:
-        """Elimination after a quarter, half and three quarters of the blocks: 3, 6, 9 of 12 and 1, 2, 3 of 4."""
+        """Eliminations after a quarter, half and three quarters of the blocks: 3, 6, 9 of 12, 1, 2, 3 of 4."""
         return [self.depth // 4 * i for i in (1, 2, 3)]
 
 
 def parse_case(name: str) -> Case | None:
-    """Read family, size and depth from the start of a file or case name; None when it doesn't name a model."""
+    """Read family, size and depth from the start of a name; None when it doesn't name a model."""
     found = _CASE.match(name)
     if found is None:
         return None

@@ -1,6 +1,7 @@
 """Re-create the weights and inputs of the references: each number is a function of a name.
 
-A CPU generator seeded with the CRC-32 of the name gives one draw of standard normal (or uniform) float32 values.
+A CPU generator seeded with the CRC-32 of the name gives one draw of standard normal (or uniform) float32
+values.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def fill(module: torch.nn.Module) -> None:
 
 
 def image(name: str, batch: int, size: int) -> Tensor:
-    """Return a normalised network input (batch, 3, size, size): coarse blocks of 16 pixels plus fine noise."""
+    """Return a normalised network input (batch, 3, size, size): blocks of 16 pixels plus fine noise."""
     cells = size // 16
     coarse = torch.randn((batch, 3, cells, cells), generator=gen(f"{name}/coarse"))
     blocks = torch.kron(coarse, torch.ones(1, 1, 16, 16))
@@ -66,7 +67,7 @@ def boxes(name: str, count: int, low: float = 0.15, high: float = 0.35) -> Tenso
 
 
 def frame(t: int, width: int = 1280, height: int = 720) -> tuple[np.ndarray, list[float]]:
-    """Return frame `t` of the synthetic video, uint8 RGB (height, width, 3), and its true box xywh in pixels."""
+    """Return frame `t` of the synthetic video, uint8 RGB, and its true box xywh in pixels."""
     random = np.random.RandomState(7)
     blocks = random.randint(0, 256, (height // 40, width // 40, 3)).astype(np.uint8)
     picture = blocks.repeat(40, axis=0).repeat(40, axis=1)

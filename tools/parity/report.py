@@ -58,7 +58,10 @@ class Report:
             return
         self.values += reference.size
         finite = np.isfinite(reference)
-        if not np.array_equal(ours[~finite], reference[~finite], equal_nan=True) or not np.isfinite(ours[finite]).all():
+        if (
+            not np.array_equal(ours[~finite], reference[~finite], equal_nan=True)
+            or not np.isfinite(ours[finite]).all()
+        ):
             self.failures.append(f"{name}: NaN or infinity stand at other places than in the reference")
             return
         if not finite.any():

@@ -135,7 +135,9 @@ def _compare_memory(
     name = f"frame {frame['index']}"
     if "template_value_c32" in frame:
         value = seen["values"][0]
-        report.value(f"{name}: template_value_c32", value[:, ::32].flatten(), frame["template_value_c32"].flatten())
+        report.value(
+            f"{name}: template_value_c32", value[:, ::32].flatten(), frame["template_value_c32"].flatten()
+        )
     if "memory_mask" not in frame:
         return
     assert memory is not None

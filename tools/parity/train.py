@@ -1,4 +1,4 @@
-"""Compare training: losses, gradient norms and batch-norm statistics (`hip_*_train.pt`, `train` of `ost*.pt`)."""
+"""Compare training: losses, gradient norms, batch-norm statistics (`hip_*_train.pt`, `ost*.pt`)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def compare_training(case: Case, reference: dict[str, Any], report: Report) -> N
     search = torch.stack(
         [recipe.image(f"{name}/train/x{i}", batch, case.search_size) for i in range(frames)], dim=1
     )
-    boxes = torch.stack([recipe.boxes(f"{name}/train/b{i}", batch) for i in range(frames)], dim=1)  # (B, T, 4)
+    boxes = torch.stack(
+        [recipe.boxes(f"{name}/train/b{i}", batch) for i in range(frames)], dim=1
+    )  # (B, T, 4)
     clip = clip_of(template, template_boxes, search)
     clip.labels["box"] = {
         "valid": torch.ones(batch, frames, dtype=torch.bool),
@@ -109,5 +111,3 @@ def _compare_gradients(name: str, tracker: Tracker, expected: dict[str, Any], re
         norm = expected["grad_norm"][key]
         tolerance = 5e-3 * norm + 5e-7 * reference_total
         report.value(f"{name}: gradient of {key}", norms[key], norm, "grad", tolerance=tolerance)
-
-

@@ -64,7 +64,9 @@ def build_tracker(cfg: Config, script: str | None = None) -> Tracker:
     """
     parts = assembly_of(script or cfg.script)
     if parts.history and not cfg.MODEL.NEW_HIP:
-        raise ConfigError("MODEL.NEW_HIP is false: that early form was never published with weights; set it to true")
+        raise ConfigError(
+            "MODEL.NEW_HIP is false: that early form was never published with weights; set it to true"
+        )
     backbone = _build_backbone(cfg, parts)
     width = backbone.embed_dim
     return Tracker(
@@ -116,7 +118,7 @@ def _build_history(cfg: Config, width: int) -> HistoryNetwork:
 
 
 def _build_head(cfg: Config, task: str, width: int) -> nn.Module:
-    """Build a task head from its block, and from the TRAIN keys that begin with its name (TRAIN.CLS_LOSS_TYPE)."""
+    """Build a task head from its block and the TRAIN keys that begin with its name (TRAIN.CLS_LOSS_TYPE)."""
     block = cfg.TASKS[task]
     kind = HEADS.get(block.TYPE)
     accepted = set(inspect.signature(kind).parameters) - {"self"}
@@ -125,7 +127,8 @@ def _build_head(cfg: Config, task: str, width: int) -> nn.Module:
     if unknown:
         key, names = unknown[0].upper(), sorted(name.upper() for name in accepted - {"channels"})
         raise ConfigError(
-            f"TASKS.{task}.{key} ({cfg.source_line(f'TASKS.{task}.{key}')}): {block.TYPE} takes no such argument."
+            f"TASKS.{task}.{key} ({cfg.source_line(f'TASKS.{task}.{key}')}): {block.TYPE} takes no such "
+            "argument."
             f"{did_you_mean(key, names)} It takes: {', '.join(names)}."
         )
     train = cfg.TRAIN.model_dump()
@@ -144,11 +147,12 @@ def _build_head(cfg: Config, task: str, width: int) -> nn.Module:
 def load_weights(tracker: Tracker, path: str | Path) -> LoadReport:
     """Load a weights file of this project, HIPTrack, OSTrack, or a ViT pre-training.
 
-    Nothing in the file is executed. Names that are missing or in excess are errors unless the kind of file explains
-    them; what keeps its random values is listed in the report.
+    Nothing in the file is executed. Names that are missing or in excess are errors unless the kind of file
+    explains them; what keeps its random values is listed in the report.
 
     Raises:
-        CheckpointError: see `mtltrack.models.weights`; also when a file's condition names differ from the head's.
+        CheckpointError: see `mtltrack.models.weights`; also when a file's condition names differ from the
+            head's.
     """
     path = Path(path)
     content = read_weights_file(path)
@@ -170,7 +174,8 @@ def _check_classes(report: LoadReport, tasks: dict[str, nn.Module], path: Path) 
     names = list(getattr(head, "all_names", ()))
     if names != list(report.classes):
         raise CheckpointError(
-            f"{path} was trained for the conditions {', '.join(report.classes)}; the head's are {', '.join(names)}. "
+            f"{path} was trained for the conditions {', '.join(report.classes)}; the head's are "
+            f"{', '.join(names)}. "
             "Give the file's as TASKS.cls.CLASS_NAMES."
         )
 
@@ -192,7 +197,9 @@ def initial_weights(tracker: Tracker, cfg: Config) -> LoadReport:
         if path.is_file():
             return load_weights(tracker, path)
     raise CheckpointError(
-        f"MODEL.PRETRAIN_FILE ({cfg.source_line('MODEL.PRETRAIN_FILE')}) names '{name}', which doesn't exist. Looked "
-        f"for: {', '.join(map(str, candidates))}. Put the file there, correct the name, or set PRETRAIN_FILE: '' to "
+        f"MODEL.PRETRAIN_FILE ({cfg.source_line('MODEL.PRETRAIN_FILE')}) names '{name}', which doesn't "
+        "exist. Looked "
+        f"for: {', '.join(map(str, candidates))}. Put the file there, correct the name, or set "
+        "PRETRAIN_FILE: '' to "
         "start from nothing."
     )

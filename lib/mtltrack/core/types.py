@@ -24,13 +24,14 @@ class Clip:
         search: (B, T, 3, H, W), like `template`.
         affine: (B, T, 2, 3) maps a search crop's pixel (x, y, 1) to the frame's pixel.
         timestamps: (B, T) seconds.
-        labels: one entry a task; each holds `valid` (B, T) bool and the task's tensors: box `cxcywh` (B, T, 4) in
-            [0, 1] of the crop; cls `index` (B, T) int64 (-100 where absent) or `flags` (B, T, K) bool.
+        labels: one entry a task; each holds `valid` (B, T) bool and the task's tensors: box `cxcywh` (B, T,
+            4) in [0, 1] of the crop; cls `index` (B, T) int64 (-100 where absent) or `flags` (B, T, K) bool.
         template_brightness: (B,) factor of the template's pixels, applied by `normalised`.
         search_brightness: (B, T) the same for the search crops.
         detail: (B, T, 3, Hd, Wd) higher-resolution view around the target, or None.
         detail_affine: (B, T, 2, 3), or None.
-        sources: per clip, what it was made of (data set, sequence, frame numbers); for messages, never for training.
+        sources: per clip, what it was made of (data set, sequence, frame numbers); for messages, never for
+            training.
     """
 
     template: Tensor
@@ -67,7 +68,8 @@ class Clip:
             if isinstance(value, Tensor):
                 changed[item.name] = function(value)
         changed["labels"] = {
-            task: {name: function(value) for name, value in entry.items()} for task, entry in self.labels.items()
+            task: {name: function(value) for name, value in entry.items()}
+            for task, entry in self.labels.items()
         }
         return replace(self, **changed)
 
@@ -80,7 +82,8 @@ class Clip:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def normalised(self, mean: list[float], std: list[float]) -> Clip:
-        """Return the clip with float32 images: scaled to [0, 1], brightness applied and clamped, (x - mean) / std.
+        """Return the clip with float32 images: scaled to [0, 1], brightness applied and clamped, (x - mean)
+        / std.
 
         Args:
             mean: three channel means in [0, 1], DATA.MEAN.
@@ -99,7 +102,9 @@ class Clip:
         )
 
 
-def normalise(images: Tensor, mean: list[float], std: list[float], brightness: Tensor | None = None) -> Tensor:
+def normalise(
+    images: Tensor, mean: list[float], std: list[float], brightness: Tensor | None = None
+) -> Tensor:
     """Turn uint8 RGB images (..., 3, H, W) into the network's float32 input.
 
     Args:
@@ -121,12 +126,14 @@ class Tokens:
     """What a backbone hands on.
 
     Attributes:
-        template: (B, Nz, C), of the clip's first frame (a one-stream backbone sees the template anew with each frame).
+        template: (B, Nz, C), of the clip's first frame (a one-stream backbone sees the template anew with
+            each frame).
         search: (B, T, Nx, C) in grid order, removed tokens zero; fused by the history where there is one.
         grid: (rows, columns) of the search tokens, Nx = rows * columns.
-        removed: token numbers that each elimination removed, one (B, T, n) int64 tensor an elimination; empty when
-            nothing was removed.
-        kept: (B, T, Nx) bool, which search tokens hold features; None when all do (nothing removed, or fused).
+        removed: token numbers that each elimination removed, one (B, T, n) int64 tensor an elimination;
+            empty when nothing was removed.
+        kept: (B, T, Nx) bool, which search tokens hold features; None when all do (nothing removed, or
+            fused).
         pyramid: feature maps of a pyramid backbone, finest first; empty for a ViT.
     """
 

@@ -50,13 +50,14 @@ def box_iou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> Tensor:
 
 
 def giou_loss(predicted_xyxy: Tensor, target_xyxy: Tensor, eps: float = 0.0, validate: bool = True) -> Tensor:
-    """Generalised IoU loss `1 - IoU + |C minus U| / |C|` of corresponding boxes (Rezatofighi et al., CVPR 2019).
+    """Generalised IoU loss `1 - IoU + |C minus U| / |C|` of corresponding boxes (Rezatofighi et al., CVPR
+    2019).
 
     Args:
         predicted_xyxy: (N, 4) corner boxes.
         target_xyxy: (N, 4) corner boxes in the same unit.
-        eps: added to both denominators. The published trackers add nothing, so two empty boxes give NaN; a positive
-            value keeps them finite.
+        eps: added to both denominators. The published trackers add nothing, so two empty boxes give NaN; a
+            positive value keeps them finite.
         validate: refuse swapped corners (costs a synchronisation on a GPU).
 
     Returns:

@@ -9,9 +9,9 @@ from torch import Tensor
 def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7) -> Tensor:
     """Radius within which a shifted box still overlaps the target, (N, 2) sizes in cells -> (N,) cells.
 
-    The three cases are CornerNet's (Law and Deng, ECCV 2018) in the form that all trackers of this family use. Its
-    roots lack the division by 2a of the quadratic formula in two of three cases; the published weights were trained
-    with these radii, so they stay.
+    The three cases are CornerNet's (Law and Deng, ECCV 2018) in the form that all trackers of this family
+    use. Its roots lack the division by 2a of the quadratic formula in two of three cases; the published
+    weights were trained with these radii, so they stay.
     """
     height, width = sizes[:, 1], sizes[:, 0]
     total, product = height + width, width * height
@@ -22,7 +22,9 @@ def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7) -> Tensor:
         (1 - min_overlap) * product,
         (min_overlap - 1) * product,
     )
-    roots = [(b + torch.sqrt(b**2 - 4 * a * c)) / 2 for a, b, c in zip(leading, linear, constant, strict=True)]
+    roots = [
+        (b + torch.sqrt(b**2 - 4 * a * c)) / 2 for a, b, c in zip(leading, linear, constant, strict=True)
+    ]
     return torch.stack(roots).amin(0)
 
 
@@ -35,7 +37,8 @@ def gaussian_heatmap(boxes_xywh: Tensor, size: int, min_overlap: float = 0.7) ->
         min_overlap: overlap that defines the radius.
 
     Returns:
-        (N, size, size) float32 in [0, 1]; a box whose centre lies outside leaves only what reaches into the map.
+        (N, size, size) float32 in [0, 1]; a box whose centre lies outside leaves only what reaches into the
+        map.
     """
     cells = boxes_xywh.float() * size
     sizes = cells[:, 2:]
@@ -56,7 +59,8 @@ def heatmap_focal_loss(probabilities: Tensor, target: Tensor, reduction: str = "
         probabilities: (N, ...) in (0, 1), already clamped away from 0 and 1.
         target: (N, ...) in [0, 1]; cells that are exactly 1 are positives.
         reduction: "sample" divides each sample by its own number of positives; "batch" divides the sum by the
-            batch's number of positives, as the published trackers do. The two agree where each sample has one.
+            batch's number of positives, as the published trackers do. The two agree where each sample has
+            one.
 
     Returns:
         (N,) for "sample", a scalar for "batch". Without a positive only the negative term is left, undivided.

@@ -42,9 +42,9 @@ def memory_mask(
 ) -> Tensor:
     """Rasterise predicted boxes as the masks that are written to the memory; no gradient passes.
 
-    The published code clamps x1 below at 0, y1 only above at the size, x2 only above and y2 only below, and then
-    slices with these numbers, so that a negative y1 counts from the far end and usually empties the mask. That is
-    what the published weights were trained with, so it is the default.
+    The published code clamps x1 below at 0, y1 only above at the size, x2 only above and y2 only below, and
+    then slices with these numbers, so that a negative y1 counts from the far end and usually empties the
+    mask. That is what the published weights were trained with, so it is the default.
 
     Args:
         boxes_cxcywh: (B, 4) in [0, 1] of the search crop.
@@ -88,8 +88,8 @@ def as_tokens(maps: Tensor) -> Tensor:
 class HistoryNetwork(nn.Module):
     """The historical prompt network.
 
-    Its four children carry the published names, which stand at the top level of the state dict: the tracker adopts
-    them (see `Tracker`).
+    Its four children carry the published names, which stand at the top level of the state dict: the tracker
+    adopts them (see `Tracker`).
 
     Args:
         channels: C of the backbone.
@@ -110,7 +110,9 @@ class HistoryNetwork(nn.Module):
         super().__init__()
         value_dim = channels // 2 if value_dim is None else value_dim
         if not 0 < value_dim < channels:
-            raise ValueError(f"MODEL.HISTORY.VALUE_DIM is {value_dim}; it must lie between 1 and C - 1 = {channels - 1}")
+            raise ValueError(
+                f"MODEL.HISTORY.VALUE_DIM is {value_dim}; it must lie between 1 and C - 1 = {channels - 1}"
+            )
         self.HIP = HistoricalPromptEncoder(MaskEncoder(channels, value_dim, encoder_width))
         self.key_proj = KeyProjection(channels, key_dim)
         self.key_comp = nn.Conv2d(channels, channels - value_dim, 3, padding=1)
@@ -154,7 +156,7 @@ class HistoryNetwork(nn.Module):
         return as_tokens(self.HIP.encoder(search, search_maps, mask))
 
     def prompt(self, search_maps: Tensor, read: Tensor) -> Tensor:
-        """Join what was read with the compressed search features: (B, C, h, w), (B, N, Cv) -> (B, C, h, w)."""
+        """Join what was read with compressed search features: (B, C, h, w), (B, N, Cv) -> (B, C, h, w)."""
         readout = read.transpose(1, 2).unflatten(2, search_maps.shape[-2:])  # (B, Cv, h, w)
         return torch.cat([readout, self.key_comp(search_maps)], dim=1)
 

@@ -22,11 +22,13 @@ class TaskGraph:
         detach: task name -> names of heads whose features it reads without passing gradient back.
 
     Raises:
-        ConfigError: a head reads itself, a head that isn't there, or heads read one another in a circle; or `detach`
-            names an edge that doesn't exist.
+        ConfigError: a head reads itself, a head that isn't there, or heads read one another in a circle; or
+            `detach` names an edge that doesn't exist.
     """
 
-    def __init__(self, heads: Mapping[str, nn.Module], detach: Mapping[str, Iterable[str]] | None = None) -> None:
+    def __init__(
+        self, heads: Mapping[str, nn.Module], detach: Mapping[str, Iterable[str]] | None = None
+    ) -> None:
         self.heads = dict(heads)
         self.reads = {task: tuple(getattr(head, "reads", ())) for task, head in self.heads.items()}
         self.detach = {task: frozenset(names) for task, names in (detach or {}).items()}
@@ -46,7 +48,8 @@ class TaskGraph:
                     raise ConfigError(f"TASKS.{task}: the head reads itself")
                 if name not in known:
                     raise ConfigError(
-                        f"TASKS.{task}: the head reads '{name}', which isn't in TASKS.{did_you_mean(name, known)} "
+                        f"TASKS.{task}: the head reads '{name}', which isn't in "
+                        f"TASKS.{did_you_mean(name, known)} "
                         f"Present: {', '.join(known)}."
                     )
         for task, names in self.detach.items():
@@ -62,7 +65,9 @@ class TaskGraph:
         while stack:
             task = stack.pop()
             if task not in self.heads:
-                raise KeyError(f"no head '{task}'.{did_you_mean(task, self.heads)} Present: {', '.join(self.heads)}")
+                raise KeyError(
+                    f"no head '{task}'.{did_you_mean(task, self.heads)} Present: {', '.join(self.heads)}"
+                )
             if task not in needed:
                 needed.add(task)
                 stack.extend(name for name in self.reads[task] if name != ROOT_TASK)

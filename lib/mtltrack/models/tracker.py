@@ -40,19 +40,19 @@ class Tracker(nn.Module):
     """One template/search tracker with any number of task heads.
 
     Args:
-        backbone: one-stream backbone with `embed_dim`, `patch_size`, `elimination` and `forward(template, search,
-            rows, ratio)`.
+        backbone: one-stream backbone with `embed_dim`, `patch_size`, `elimination` and `forward(template,
+            search, rows, ratio)`.
         box_head: `predict(maps (B, C, h, w))` and the head contract.
         history: HIPTrack's prompt network, or None.
         heads: task name -> head, without the box.
         detach: task name -> heads that it reads without gradient.
         template_range: which template tokens decide on elimination (CE_TEMPLATE_RANGE).
-        frames_at_once: send a clip's frames through the backbone in one batch; None: on a GPU only, where it is
-            faster. The results are the same.
+        frames_at_once: send a clip's frames through the backbone in one batch; None: on a GPU only, where it
+            is faster. The results are the same.
         history_settings: see `HistorySettings`.
 
-    The state dict keeps the names of the published checkpoints: `backbone.`, `box_head.`, the four of the history
-    at the top level, and `<task>_head.` for each task.
+    The state dict keeps the names of the published checkpoints: `backbone.`, `box_head.`, the four of the
+    history at the top level, and `<task>_head.` for each task.
     """
 
     def __init__(
@@ -69,7 +69,8 @@ class Tracker(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.box_head = box_head
-        # The published state dict has the history's parts at its top level. They are registered there, and the
+        # The published state dict has the history's parts at its top level. They are registered there, and
+        # the
         # network that joins them is kept beside the module tree so that nothing is registered twice.
         object.__setattr__(self, "history", history)
         if history is not None:
@@ -103,7 +104,7 @@ class Tracker(nn.Module):
 
     @staticmethod
     def unread_parameters() -> set[str]:
-        """Names of parameters that no path reads and that are kept for the checkpoints' sake; never trained."""
+        """Names of parameters that no path reads, kept for the checkpoints' sake and never trained."""
         return {"backbone.cls_token", "backbone.pos_embed"}
 
     def new_memory(self) -> PromptMemory | None:
@@ -115,8 +116,8 @@ class Tracker(nn.Module):
     ) -> dict[str, TaskOutput]:
         """Run a batch of clips, as in training.
 
-        Frame 1 reads the template's memory, frame k the memories of frames 1 to k - 1, each written with a mask of
-        the box head's own prediction; no gradient passes through that mask.
+        Frame 1 reads the template's memory, frame k the memories of frames 1 to k - 1, each written with a
+        mask of the box head's own prediction; no gradient passes through that mask.
 
         Args:
             clip: normalised (see `Clip.normalised`).
@@ -144,8 +145,8 @@ class Tracker(nn.Module):
     ) -> dict[str, TaskOutput]:
         """Run one frame of a sequence, as in testing.
 
-        Frames up to 10 read the template's memory; frames 5 and 10 and every `update_interval`-th are written;
-        later frames read what was written.
+        Frames up to 10 read the template's memory; frames 5 and 10 and every `update_interval`-th are
+        written; later frames read what was written.
 
         Args:
             clip: one frame, (B, 1, 3, H, W), normalised.
@@ -166,7 +167,9 @@ class Tracker(nn.Module):
             read = memory.read(key)
         fused = history.fuse(maps, history.prompt(maps, read))
         predictions = self.box_head.predict(fused)
-        if index in EARLY_WRITES or (index > TEMPLATE_FRAMES and index % self.history_settings.update_interval == 0):
+        if index in EARLY_WRITES or (
+            index > TEMPLATE_FRAMES and index % self.history_settings.update_interval == 0
+        ):
             removed = [numbers[:, 0] for numbers in tokens.removed]
             boxes = predictions["boxes_cxcywh"]
             memory.write(key, history.search_value(clip.search[:, 0], maps, boxes, removed))
@@ -251,6 +254,8 @@ def _as_tokens(
         template = features[0].template
     kept = None
     if removed:
-        kept = search.new_ones(search.shape[:3], dtype=torch.bool).scatter(2, torch.cat(removed, dim=2), False)
+        kept = search.new_ones(search.shape[:3], dtype=torch.bool).scatter(
+            2, torch.cat(removed, dim=2), False
+        )
     grid = (size[0] // stride, size[1] // stride)
     return Tokens(template=template, search=search, grid=grid, removed=removed, kept=kept)

@@ -1,4 +1,4 @@
-"""Weights files: read foreign ones without executing anything in them, and load them with every key accounted for."""
+"""Weights files: read without executing anything in them, loaded with every key accounted for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,16 @@ POSITION_KEYS = ("backbone.pos_embed_z", "backbone.pos_embed_x")
 
 
 # what a damaged or hostile pickle can raise on its way through the unpickler
-_MALFORMED = (KeyError, EOFError, ValueError, TypeError, IndexError, AttributeError, RuntimeError, MemoryError)
+_MALFORMED = (
+    KeyError,
+    EOFError,
+    ValueError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+)
 
 
 class Placeholder:
@@ -72,7 +81,9 @@ class _StorageType:
         self.dtype = dtype
 
 
-def _rebuild_tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+def _rebuild_tensor(
+    storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
     if not isinstance(storage, Tensor) or math.prod(size) > storage.numel():
         raise pickle.UnpicklingError("a tensor larger than its stored values")
     return torch.as_strided(storage, size, stride, offset).clone()
@@ -95,7 +106,8 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 class InertUnpickler(pickle.Unpickler):
     """Unpickler for torch's zip format that lets tensors and plain types through and nothing else.
 
-    Every other class or function becomes `Placeholder`: its arguments are dropped, nothing of it is imported or run.
+    Every other class or function becomes `Placeholder`: its arguments are dropped, nothing of it is imported
+    or run.
 
     Args:
         archive: the opened weights file.
@@ -114,7 +126,12 @@ class InertUnpickler(pickle.Unpickler):
         return _ALLOWED.get((module, name), Placeholder)
 
     def persistent_load(self, pid: Any) -> Tensor:
-        if not (isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage" and isinstance(pid[1], _StorageType)):
+        if not (
+            isinstance(pid, tuple)
+            and len(pid) == 5
+            and pid[0] == "storage"
+            and isinstance(pid[1], _StorageType)
+        ):
             raise pickle.UnpicklingError(f"an unknown kind of stored value: {str(pid)[:80]}")
         key = str(pid[2])
         if key not in self._storages:
@@ -127,19 +144,21 @@ class InertUnpickler(pickle.Unpickler):
 def read_weights_file(path: str | Path) -> dict[str, Any]:
     """Read a .pth, .pth.tar or .safetensors file without executing anything from it.
 
-    Files that hold only tensors and plain types are read by torch itself (`weights_only=True`); those that don't,
-    such as the checkpoints of the published trackers, by `InertUnpickler`.
+    Files that hold only tensors and plain types are read by torch itself (`weights_only=True`); those that
+    don't, such as the checkpoints of the published trackers, by `InertUnpickler`.
 
     Returns:
         The file's dictionary. Foreign objects in it are `Placeholder`s.
 
     Raises:
-        CheckpointError: the file doesn't exist, isn't a weights file, is in torch's old format with foreign objects,
-            or doesn't hold a dictionary.
+        CheckpointError: the file doesn't exist, isn't a weights file, is in torch's old format with foreign
+            objects, or doesn't hold a dictionary.
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no weights file at {path}; correct the path, or leave it empty to start from nothing")
+        raise CheckpointError(
+            f"no weights file at {path}; correct the path, or leave it empty to start from nothing"
+        )
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -156,8 +175,10 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
 def _read_inert(path: Path, first_error: Exception) -> Any:
     if not zipfile.is_zipfile(path):
         raise CheckpointError(
-            f"{path} can't be read safely: it is damaged, or in torch's format from before version 1.6 with foreign "
-            f"objects in it. Load and save it again with a newer torch where you trust it. ({_first_line(first_error)})"
+            f"{path} can't be read safely: it is damaged, or in torch's format from before version 1.6 with "
+            "foreign "
+            "objects in it. Load and save it again with a newer torch where you trust it. "
+            f"({_first_line(first_error)})"
         ) from first_error
     try:
         with zipfile.ZipFile(path) as archive:
@@ -184,10 +205,13 @@ def state_dict_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Ten
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    tensors = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {
+        str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)
+    }
     if not tensors:
         raise CheckpointError(
-            f"{path} holds no weights: wanted tensors under 'net' or 'model', found {', '.join(map(str, content))[:200]}"
+            f"{path} holds no weights: wanted tensors under 'net' or 'model', found "
+            f"{', '.join(map(str, content))[:200]}"
         )
     return tensors
 
@@ -240,9 +264,9 @@ def load_into(
 ) -> LoadReport:
     """Load a state dict; every key must be accounted for.
 
-    Missing may be: the task heads; the history network and the temporal tables when the file is of the OSTrack kind;
-    everything but the backbone when it is of the backbone kind. Nothing may be in excess, except a pre-training's own
-    head or decoder.
+    Missing may be: the task heads; the history network and the temporal tables when the file is of the
+    OSTrack kind; everything but the backbone when it is of the backbone kind. Nothing may be in excess,
+    except a pre-training's own head or decoder.
 
     Raises:
         CheckpointError: any other missing or unexpected name, or a shape that differs; all are listed.
@@ -291,5 +315,10 @@ def _refuse(path: Path, kind: str, missing: list[str], unexpected: list[str], sh
     if parts:
         hint = ""
         if any("pos_embed" in line or "conv1_" in line for line in shapes):
-            hint = "\n  Other shapes mean another size: compare DATA.*.SIZE, MODEL.BACKBONE and MODEL.HEAD with the file's."
-        raise CheckpointError(f"{path} ({kind} weights) doesn't fit the model:\n  " + "\n  ".join(parts) + hint)
+            hint = (
+                "\n  Other shapes mean another size: compare DATA.*.SIZE, MODEL.BACKBONE and MODEL.HEAD "
+                "with the file's."
+            )
+        raise CheckpointError(
+            f"{path} ({kind} weights) doesn't fit the model:\n  " + "\n  ".join(parts) + hint
+        )

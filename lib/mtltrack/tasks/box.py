@@ -23,7 +23,9 @@ from mtltrack.losses.boxes import (
 )
 from mtltrack.losses.focal import gaussian_heatmap, heatmap_focal_loss
 
-INITIAL_SCORE_LOGIT = -2.19  # a score of 0.1 everywhere: CenterNet's start, from which the focal loss falls at once
+INITIAL_SCORE_LOGIT = (
+    -2.19
+)  # a score of 0.1 everywhere: CenterNet's start, from which the focal loss falls at once
 SCORE_FLOOR = 1e-4  # scores and sizes stay this far from 0 and 1
 
 
@@ -36,7 +38,9 @@ def _tower(in_channels: int, channels: int, branch: str) -> dict[str, nn.Module]
     """Four 3x3 convolutions that halve the channels, named `conv1_<branch>` to `conv4_<branch>`."""
     widths = [in_channels, channels, channels // 2, channels // 4, channels // 8]
     return {
-        f"conv{i}_{branch}": nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+        f"conv{i}_{branch}": nn.Sequential(
+            nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(inplace=True)
+        )
         for i, (a, b) in enumerate(pairwise(widths), start=1)
     }
 
@@ -44,8 +48,8 @@ def _tower(in_channels: int, channels: int, branch: str) -> dict[str, nn.Module]
 class BoxHead(nn.Module):
     """What every box head shares: the loss terms, decoding for people, metrics.
 
-    Predictions (B, T, ...): `boxes_cxcywh` (B, T, 4) in [0, 1] of the crop, `scores` (B, T) in [0, 1]; the centre
-    head adds `score_map` (B, T, 1, h, w), `size_map` and `offset_map` (B, T, 2, h, w).
+    Predictions (B, T, ...): `boxes_cxcywh` (B, T, 4) in [0, 1] of the crop, `scores` (B, T) in [0, 1]; the
+    centre head adds `score_map` (B, T, 1, h, w), `size_map` and `offset_map` (B, T, 2, h, w).
 
     Args:
         giou_weight: TRAIN.GIOU_WEIGHT.
@@ -68,8 +72,8 @@ class BoxHead(nn.Module):
 
         Args:
             output: the head's predictions.
-            labels: `cxcywh` (B, T, 4) in [0, 1] of the crop, `valid` (B, T). What stands in frames without a label
-                doesn't matter: the caller masks them.
+            labels: `cxcywh` (B, T, 4) in [0, 1] of the crop, `valid` (B, T). What stands in frames without a
+                label doesn't matter: the caller masks them.
         """
         predicted = order_corners(boxes_cxcywh_to_xyxy(output.predictions["boxes_cxcywh"]).float())
         target = boxes_cxcywh_to_xyxy(labels["cxcywh"].float()).clamp(0, 1)
@@ -161,7 +165,8 @@ def decode_center(score_map: Tensor, size_map: Tensor, offset_map: Tensor) -> tu
         offset_map: (B, 2, h, w) in cells.
 
     Returns:
-        boxes (B, 4) cxcywh in [0, 1] of the crop and their scores (B,). No gradient passes through the choice.
+        boxes (B, 4) cxcywh in [0, 1] of the crop and their scores (B,). No gradient passes through the
+        choice.
     """
     boxes, scores = decode_center_top(score_map, size_map, offset_map, 1)
     return boxes[:, 0], scores[:, 0]
@@ -170,7 +175,7 @@ def decode_center(score_map: Tensor, size_map: Tensor, offset_map: Tensor) -> tu
 def decode_center_top(
     score_map: Tensor, size_map: Tensor, offset_map: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Read the boxes at the `count` best-scored cells: (B, count, 4) cxcywh in [0, 1] and scores (B, count)."""
+    """Read the boxes at the `count` best cells: (B, count, 4) cxcywh in [0, 1] and scores (B, count)."""
     height, width = score_map.shape[-2:]
     flat = score_map.flatten(1)
     scores, cells = flat.max(1, keepdim=True) if count == 1 else flat.topk(count, dim=1)
@@ -208,7 +213,9 @@ class CornerHead(BoxHead):
             last = maps
             for i in range(1, 5):
                 last = self.get_submodule(f"conv{i}_{branch}")(last)
-            probability = self.get_submodule(f"conv5_{branch}")(last).float().flatten(1).softmax(1)  # (B, h w)
+            probability = (
+                self.get_submodule(f"conv5_{branch}")(last).float().flatten(1).softmax(1)
+            )  # (B, h w)
             corners.append(self._expected(probability))
             confidences.append(probability.amax(1))
             features.append(last)

@@ -20,7 +20,8 @@ IGNORE = -100
 class ClsHead(nn.Module):
     """Classify a frame from its pooled search tokens: C -> hidden -> classes.
 
-    Predictions: `logits` (B, T, K), unbounded. With `labels="single"` one of K classes; with `labels="multi"` K is
+    Predictions: `logits` (B, T, K), unbounded. With `labels="single"` one of K classes; with
+        `labels="multi"` K is
     one less, because Normal is the absence of every other condition.
 
     Args:
@@ -58,17 +59,24 @@ class ClsHead(nn.Module):
         names = tuple(class_names or condition_names())
         if len(names) != num_classes:
             raise ValueError(
-                f"TASKS.cls.NUM_CLASSES is {num_classes}, but there are {len(names)} class names: {', '.join(names)}. "
+                f"TASKS.cls.NUM_CLASSES is {num_classes}, but there are {len(names)} class names: "
+                f"{', '.join(names)}. "
                 "Give CLASS_NAMES in the same block."
             )
         self.multi = labels == "multi"
         self.normal = normal_index() if class_names is None else num_classes - 1
         self.all_names = names
-        self.class_names = tuple(name for i, name in enumerate(names) if not (self.multi and i == self.normal))
-        self.loss, self.loss_arguments = self._choose_loss(loss_type, focal_alpha, focal_gamma, label_smoothing)
+        self.class_names = tuple(
+            name for i, name in enumerate(names) if not (self.multi and i == self.normal)
+        )
+        self.loss, self.loss_arguments = self._choose_loss(
+            loss_type, focal_alpha, focal_gamma, label_smoothing
+        )
         self.term_weights = {"cls": 1.0}
         self.feature_channels = hidden_dim
-        self.hidden = nn.Sequential(nn.Linear(channels, hidden_dim), nn.ReLU(inplace=True), nn.Dropout(dropout))
+        self.hidden = nn.Sequential(
+            nn.Linear(channels, hidden_dim), nn.ReLU(inplace=True), nn.Dropout(dropout)
+        )
         self.classifier = nn.Linear(hidden_dim, len(self.class_names))
 
     def _choose_loss(
@@ -100,7 +108,8 @@ class ClsHead(nn.Module):
 
         Args:
             output: the head's predictions.
-            labels: `valid` (B, T), and `index` (B, T) int64 or, for multi labels, `flags` (B, T, classes) bool.
+            labels: `valid` (B, T), and `index` (B, T) int64 or, for multi labels, `flags` (B, T, classes)
+                bool.
         """
         logits, target = output.predictions["logits"], self._targets(labels)
         loss = self.loss(logits.flatten(0, 1), target.flatten(0, 1), **self.loss_arguments)
@@ -109,8 +118,8 @@ class ClsHead(nn.Module):
     def decode(self, output: TaskOutput) -> list[list[dict[str, Any]]]:
         """Return, a clip and frame, name, index, confidence in [0, 1] and every class's probability.
 
-        With multi labels `flags` names the conditions above 0.5; `name` is the most probable of them, or Normal with
-        the confidence that none applies.
+        With multi labels `flags` names the conditions above 0.5; `name` is the most probable of them, or
+        Normal with the confidence that none applies.
         """
         logits = output.predictions["logits"].float()
         probabilities = logits.sigmoid() if self.multi else logits.softmax(-1)
@@ -161,7 +170,7 @@ class ClsMetrics:
 
 
 def _mean_over_kept(search: Tensor, kept: Tensor | None) -> Tensor:
-    """Mean of the tokens that hold features, (B, T, Nx, C) -> (B, T, C): eliminated ones are zero and don't count."""
+    """Mean of the tokens that hold features, (B, T, Nx, C) -> (B, T, C); eliminated ones don't count."""
     if kept is None:
         return search.mean(2)
     return search.sum(2) / kept.sum(2, keepdim=True)

@@ -65,7 +65,9 @@ class OneStreamViT(nn.Module):
     ) -> None:
         super().__init__()
         if len(ce_loc) != len(ce_keep_ratio):
-            raise ValueError(f"CE_LOC {list(ce_loc)} and CE_KEEP_RATIO {list(ce_keep_ratio)} differ in length")
+            raise ValueError(
+                f"CE_LOC {list(ce_loc)} and CE_KEEP_RATIO {list(ce_keep_ratio)} differ in length"
+            )
         if any(not 0 <= location < depth for location in ce_loc):
             raise ValueError(f"CE_LOC {list(ce_loc)} must name blocks 0 to {depth - 1}")
         self.embed_dim, self.patch_size = embed_dim, patch_size
@@ -119,12 +121,15 @@ class OneStreamViT(nn.Module):
         Args:
             template: (B, 3, Hz, Wz) normalised.
             search: (B, 3, H, W) normalised.
-            rows: the template tokens whose attention decides on elimination; needed where `ce_loc` isn't empty.
+            rows: the template tokens whose attention decides on elimination; needed where `ce_loc` isn't
+                empty.
             ratio: share of search tokens kept at every elimination; None takes each one's own, 1 keeps all.
         """
         if self.elimination and rows is None:
             raise ValueError("this backbone eliminates candidates: give `rows` (see template_rows)")
-        tokens = torch.cat([self._embed_template(template), self._embed_search(search)], dim=1)  # (B, Nz + Nx, C)
+        tokens = torch.cat(
+            [self._embed_template(template), self._embed_search(search)], dim=1
+        )  # (B, Nz + Nx, C)
         num_template, num_search = self.template_grid**2, self.search_grid**2
         numbers = torch.arange(num_search, device=tokens.device).expand(len(tokens), -1)  # (B, Nx)
         removed: list[Tensor] = []

@@ -15,8 +15,8 @@ from mtltrack.models.layers.elimination import TemplateRows
 class ScoringAttention(Attention):
     """timm's attention, fused, with the attention of some rows on the side.
 
-    Fused attention never forms the attention matrix; elimination needs a few of its rows. They are computed apart as
-    softmax(q[rows] k^T), without gradient: the scores only choose, and choosing has no derivative.
+    Fused attention never forms the attention matrix; elimination needs a few of its rows. They are computed
+    apart as softmax(q[rows] k^T), without gradient: the scores only choose, and choosing has no derivative.
     """
 
     def forward_scored(self, tokens: Tensor, num_template: int, rows: TemplateRows) -> tuple[Tensor, Tensor]:

@@ -47,9 +47,11 @@ def template_mask(kind: str, boxes_xywh: Tensor, template_size: int, stride: int
     """Choose the template tokens whose attention decides (MODEL.BACKBONE.CE_TEMPLATE_RANGE).
 
     Args:
-        kind: ALL (every token), CTR_POINT (the token left and above of the centre, or the centre of an odd grid),
-            CTR_REC (the central 2 x 2, the centre of an odd grid), GT_BOX (tokens that the target's box touches).
-        boxes_xywh: (B, 4) target box in [0, 1] of the template crop; only its batch size counts except for GT_BOX.
+        kind: ALL (every token), CTR_POINT (the token left and above of the centre, or the centre of an odd
+            grid), CTR_REC (the central 2 x 2, the centre of an odd grid), GT_BOX (tokens that the target's
+            box touches).
+        boxes_xywh: (B, 4) target box in [0, 1] of the template crop; only its batch size counts except for
+            GT_BOX.
         template_size: pixels.
         stride: pixels a token.
 
@@ -81,8 +83,8 @@ def template_mask(kind: str, boxes_xywh: Tensor, template_size: int, stride: int
 def template_rows(kind: str, boxes_xywh: Tensor, template_size: int, stride: int) -> TemplateRows:
     """Like `template_mask`, as the attention rows to compute and their weights.
 
-    The tokens of ALL, CTR_POINT and CTR_REC are the same for every sample, so only those rows are computed; GT_BOX
-    computes all rows and weighs them, which spares a copy from the device.
+    The tokens of ALL, CTR_POINT and CTR_REC are the same for every sample, so only those rows are computed;
+    GT_BOX computes all rows and weighs them, which spares a copy from the device.
     """
     mask = template_mask(kind, boxes_xywh, template_size, stride)
     batch, tokens = boxes_xywh.shape[0], (template_size // stride) ** 2
@@ -117,14 +119,16 @@ def keep_rate(epoch: int, start: int, total: int, base: float, highest: float = 
 
 @dataclass
 class Elimination:
-    """What one elimination did: tokens (B, Nz + n, C), kept (B, n) and removed (B, m) numbers in the full grid."""
+    """What an elimination did: tokens (B, Nz + n, C), kept (B, n) and removed (B, m) token numbers."""
 
     tokens: Tensor
     kept: Tensor
     removed: Tensor | None
 
 
-def eliminate(scores: Tensor, tokens: Tensor, num_template: int, ratio: float, numbers: Tensor) -> Elimination:
+def eliminate(
+    scores: Tensor, tokens: Tensor, num_template: int, ratio: float, numbers: Tensor
+) -> Elimination:
     """Keep the best `ceil(ratio * Ns)` search tokens.
 
     Args:

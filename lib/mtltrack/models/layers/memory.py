@@ -19,10 +19,10 @@ def extend_keys(keys: Tensor) -> Tensor:
 def read_memory(query: Tensor, extended_keys: Tensor, values: Tensor) -> Tensor:
     """Read the memory by the L2 similarity of STCN (Cheng et al., NeurIPS 2021, section 3.2).
 
-    The affinity `(2 q.k - |k|^2) / sqrt(Ck)` is a dot product once each key carries its squared length as one more
-    channel and each query a -1 there, so that fused attention computes the read-out without ever storing the
-    (entries x queries) matrix. Fused kernels want keys as wide as values: the values are split into heads, and the
-    short keys are padded with zeros.
+    The affinity `(2 q.k - |k|^2) / sqrt(Ck)` is a dot product once each key carries its squared length as
+    one more channel and each query a -1 there, so that fused attention computes the read-out without ever
+    storing the (entries x queries) matrix. Fused kernels want keys as wide as values: the values are split
+    into heads, and the short keys are padded with zeros.
 
     Args:
         query: (B, M, Ck).
@@ -80,7 +80,11 @@ class PromptMemory:
         """
         extended = extend_keys(keys)
         batch, tokens, _ = extended.shape
-        if self._keys is None or self._keys.shape[::2] != extended.shape[::2] or self._keys.device != keys.device:
+        if (
+            self._keys is None
+            or self._keys.shape[::2] != extended.shape[::2]
+            or self._keys.device != keys.device
+        ):
             self._keys = extended.new_empty(batch, self.capacity * tokens, extended.shape[-1])
             self._values = values.new_empty(batch, self.capacity * tokens, values.shape[-1])
             self._written = 0
@@ -99,7 +103,9 @@ class PromptMemory:
             RuntimeError: nothing was written yet.
         """
         if self.count == 0 or self._keys is None or self._values is None:
-            raise RuntimeError("the prompt memory is empty: frames up to 10 read the template's memory instead")
+            raise RuntimeError(
+                "the prompt memory is empty: frames up to 10 read the template's memory instead"
+            )
         used = self.count * self._tokens
         return read_memory(query, self._keys[:, :used], self._values[:, :used])
 

@@ -1,7 +1,7 @@
 """Convolutional parts of the historical prompt network, under the names that its checkpoints use.
 
-torchvision's BasicBlock and timm's CBAM compute nearly the same; these exist because the published weights have
-biases in every convolution before a batch norm, and other names for the two attention gates.
+torchvision's BasicBlock and timm's CBAM compute nearly the same; these exist because the published weights
+have biases in every convolution before a batch norm, and other names for the two attention gates.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ class PreActivationBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.downsample = None if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.downsample = (
+            None if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        )
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
 
@@ -53,7 +55,9 @@ class ChannelGate(nn.Module):
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
         hidden = max(channels // reduction, 1)
-        self.mlp = nn.Sequential(nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        self.mlp = nn.Sequential(
+            nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         scale = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))

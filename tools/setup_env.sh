@@ -5,8 +5,9 @@
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 PYTHON_BIN="$ROOT/.venv/bin/python"
-export MTLTRACK_DATA="${MTLTRACK_DATA:-$ROOT/../shared/data}"
-export MTLTRACK_REFERENCES="${MTLTRACK_REFERENCES:-$ROOT/../shared/parity}"
+SHARED="$(dirname "$ROOT")/shared" # where data and reference outputs lie when nothing else is said
+export MTLTRACK_DATA="${MTLTRACK_DATA:-$SHARED/data}"
+export MTLTRACK_REFERENCES="${MTLTRACK_REFERENCES:-$SHARED/parity}"
 export MPLBACKEND="${MPLBACKEND:-Agg}" # no window is ever opened by these scripts
 
 _fits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }

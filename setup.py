@@ -5,8 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 REQUIRED = [
-    "torch>=2.4",
-    "torchvision>=0.19",
+    "torch>=2.6",
+    "torchvision>=0.21",
     "timm>=1.0.9",
     "mmengine>=0.10.7",
     "accelerate>=1.0",

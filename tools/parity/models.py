@@ -38,7 +38,7 @@ class Case:
 
     @property
     def ce_loc(self) -> list[int]:
-        """Eliminations after a quarter, half and three quarters of the blocks: 3, 6, 9 of 12, 1, 2, 3 of 4."""
+        """Eliminate after a quarter, half and three quarters of the blocks: 3, 6, 9 of 12; 1, 2, 3 of 4."""
         return [self.depth // 4 * i for i in (1, 2, 3)]
 
 

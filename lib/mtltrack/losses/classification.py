@@ -19,7 +19,7 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 @LOSSES.register_module(name="LABEL_SMOOTH")
 def label_smoothed_cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.1) -> Tensor:
-    """Cross-entropy against `1 - smoothing` on the class plus `smoothing / K` on all, (N, K), (N,) -> (N,)."""
+    """Cross-entropy against `1 - smoothing` on the class, `smoothing / K` on all: (N, K), (N,) -> (N,)."""
     return F.cross_entropy(
         logits.float(), target, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
     )

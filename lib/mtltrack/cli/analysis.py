@@ -30,10 +30,10 @@ from mtltrack.evaluation.results import SUBFOLDERS, ResultFolder
 from mtltrack.metrics.classification import plot_confusion
 
 EXAMPLES = """examples:
-  python tracking/analysis_results.py                      every result below save_dir, on the data it was
-  made from python tracking/analysis_results.py --trackers hiptrack/hiptrack_cls ostrack/ostrack_256
-  --dataset lasot python tracking/analysis_results.py --dataset ../shared/data/sot --per-sequence --baseline
-  \\
+  # every result below save_dir, on the data that it was made from
+  python tracking/analysis_results.py
+  python tracking/analysis_results.py --trackers hiptrack/hiptrack_cls ostrack/ostrack_256 --dataset lasot
+  python tracking/analysis_results.py --dataset ../shared/data/sot --per-sequence --baseline \\
       --frames Crossing=81:120 --frames Car4_0001-0250=181:250
   python tracking/analysis_results.py --results raw/STRUCK --ground-truth raw/gt --allow-partial
 """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,3 +80,27 @@ def test_single_label_names_the_class() -> None:
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, KeyError), match=message):
         ClsHead(CHANNELS, **arguments)
+
+
+def test_metrics_tell_scores_classes_and_a_picture(tmp_path: Path) -> None:
+    head = ClsHead(CHANNELS)
+    metrics = head.metrics()
+    logits = torch.full((1, 4, 10), -9.0)
+    for frame, predicted in enumerate((0, 0, 3, 9)):
+        logits[0, frame, predicted] = 9.0
+    truth = {
+        "valid": torch.tensor([[True, True, True, False]]),
+        "index": torch.tensor([[0, 3, 3, 5]]),
+        "flags": torch.zeros(1, 4, 10, dtype=torch.bool),
+    }
+    metrics.update(TaskOutput(None, {"logits": logits}), truth)
+    scores = metrics.compute()
+    assert scores["accuracy"] == pytest.approx(2 / 3)
+    assert scores["balanced_accuracy"] == pytest.approx((1.0 + 0.5) / 2)
+    assert scores["macro_f1"] == pytest.approx(2 / 3)  # both classes: precision and recall 1/2 and 1, or 1 and 1/2
+    lines = metrics.table().splitlines()
+    assert lines[1].split() == ["Occlusion", "1", "2", "50.0", "100.0", "66.7"]
+    assert lines[2].split() == ["Motion", "Blur", "2", "1", "100.0", "50.0", "66.7"] and len(lines) == 3
+    picture = tmp_path / "confusion.png"
+    metrics.figure("conditions").savefig(picture)
+    assert picture.stat().st_size > 1000

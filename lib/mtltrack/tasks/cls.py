@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from mtltrack.core.conditions import condition_names, normal_index
 from mtltrack.core.registry import HEADS, LOSSES
 from mtltrack.core.types import Clip, TaskOutput, Tokens
-from mtltrack.metrics.classification import ConditionMetrics
+from mtltrack.metrics.classification import ConditionMetrics, confusion_figure
 
 IGNORE = -100
 
@@ -165,8 +166,26 @@ class ClsMetrics:
     def compute(self) -> dict[str, float]:
         return self.conditions.compute()
 
+    def figure(self, title: str = "") -> Any:
+        """Draw the confusion matrix as a matplotlib figure."""
+        return confusion_figure(self.conditions.confusion(), self.conditions.class_names, title)
+
+    def table(self) -> str:
+        """Return the classes that were labelled or predicted, one line each; rates in percent."""
+        columns = ("support", "predicted", "precision", "recall", "f1")
+        lines = [f"{'condition':<24}" + "".join(f"{name:>11}" for name in columns)]
+        for row in self.conditions.per_class():
+            if row["support"] or row["predicted"]:
+                rates = "".join(_percent(row[name]) for name in columns[2:])
+                lines.append(f"{row['name']:<24}{row['support']:>11}{row['predicted']:>11}{rates}")
+        return "\n".join(lines)
+
     def reset(self) -> None:
         self.conditions.reset()
+
+
+def _percent(rate: float) -> str:
+    return f"{'-':>11}" if math.isnan(rate) else f"{100 * rate:>11.1f}"
 
 
 def _mean_over_kept(search: Tensor, kept: Tensor | None) -> Tensor:

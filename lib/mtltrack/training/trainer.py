@@ -261,8 +261,12 @@ class Trainer:
             images = found.images
             self.monitors.tell(lambda monitor: monitor.images("val/boxes", images, step))
         for task, metrics in found.metrics.items():
+            if task not in found.scalars:
+                continue  # nothing was labelled
             if hasattr(metrics, "figure"):
                 self._draw(f"val/{task}", metrics.figure(f"{task}, epoch {epoch}"))
+            if hasattr(metrics, "table"):
+                self.monitors.message(metrics.table())
 
     def _draw(self, name: str, figure: Any) -> None:
         self.monitors.tell(lambda monitor: monitor.figure(name, figure, self.position.step))

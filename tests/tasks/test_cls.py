@@ -97,7 +97,7 @@ def test_metrics_tell_scores_classes_and_a_picture(tmp_path: Path) -> None:
     scores = metrics.compute()
     assert scores["accuracy"] == pytest.approx(2 / 3)
     assert scores["balanced_accuracy"] == pytest.approx((1.0 + 0.5) / 2)
-    assert scores["macro_f1"] == pytest.approx(2 / 3)  # both classes: precision and recall 1/2 and 1, or 1 and 1/2
+    assert scores["macro_f1"] == pytest.approx(2 / 3)  # precision and recall 1/2, 1 and 1, 1/2
     lines = metrics.table().splitlines()
     assert lines[1].split() == ["Occlusion", "1", "2", "50.0", "100.0", "66.7"]
     assert lines[2].split() == ["Motion", "Blur", "2", "1", "100.0", "50.0", "66.7"] and len(lines) == 3

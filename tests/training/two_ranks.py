@@ -40,6 +40,9 @@ def main(path: str) -> None:
     assert refused is not None, "both ranks refuse"
     if accelerator.is_main_process:
         torch.save({"net": dict(tracker.state_dict()), "means": means, "refused": refused}, path)
+    accelerator.wait_for_everyone()
+    del runner, model, optimizer
+    accelerator.free_memory()
     accelerator.end_training()
 
 

@@ -145,6 +145,9 @@ def train(options: argparse.Namespace) -> int:
         print(
             f"checkpoints  {folder.folder}\nlog          {info.log_file}\nTensorBoard  {info.tensorboard_dir}"
         )
+    # a process that leaves while DDP's communication still lives in it, or in another, aborts at exit
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()
     accelerator.end_training()
     return 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -102,3 +104,10 @@ def test_a_crop_beside_the_frame_is_rejected() -> None:
     beside = torch.tensor([500.0, 400.0, 10.0, 10.0])
     with pytest.raises(RejectedCrop):
         ClipTransform(SETTINGS)((marked_frame(), beside), [], SampleRandom(0))
+
+
+def test_brightness_varies_as_far_as_it_is_told() -> None:
+    view = (marked_frame(), BOX)
+    transform = ClipTransform(replace(SETTINGS, brightness_jitter=0.6))
+    factors = [transform(view, [view], SampleRandom(seed))[0].brightness for seed in range(40)]
+    assert 0.4 <= min(factors) < 0.8 and 1.2 < max(factors) <= 1.6

@@ -79,5 +79,8 @@ def crop_settings(cfg: Config) -> CropSettings:
     )
     detail = cfg.DATA.DETAIL
     return CropSettings(
-        template, search, None if detail is None else ViewSettings(detail.SIZE, detail.FACTOR)
+        template,
+        search,
+        None if detail is None else ViewSettings(detail.SIZE, detail.FACTOR),
+        cfg.DATA.BRIGHTNESS_JITTER,
     )

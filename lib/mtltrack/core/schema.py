@@ -265,6 +265,9 @@ class Data(Section):
     )
     MAX_SAMPLE_INTERVAL: Count = Field(default=200, description="Most frames between template and search.")
     MAX_JUMP: CountOrZero = Field(default=8, description="Accepted; never read by the published code either.")
+    BRIGHTNESS_JITTER: Rate = Field(
+        default=0.2, description="Each training crop is made up to this share darker or brighter."
+    )
     MAX_BAD_FRACTION: Share = Field(
         default=0.01, description="Share of unusable samples at which training stops."
     )

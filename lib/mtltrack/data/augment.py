@@ -28,7 +28,6 @@ from mtltrack.data.crops import (
 
 GRAYSCALE_PROBABILITY = 0.05
 FLIP_PROBABILITY = 0.5
-BRIGHTNESS_RANGE = (0.8, 1.2)
 
 
 class RejectedCrop(Exception):
@@ -84,6 +83,8 @@ class CropSettings:
     template: ViewSettings
     search: ViewSettings
     detail: ViewSettings | None = None
+    brightness_jitter: float = 0.2
+    """Each training crop is made up to this share darker or brighter, in [0, 1)."""
 
 
 @dataclass
@@ -179,7 +180,8 @@ class ClipTransform:
                 frame.detail = cut(image, window, detail.size, joint.grayscale)
                 frame.detail_affine = window_affine(window, detail.size)
             if self.augment:
-                frame.brightness = float(rng.numpy.uniform(*BRIGHTNESS_RANGE))
+                jitter = self.settings.brightness_jitter
+                frame.brightness = float(rng.numpy.uniform(1 - jitter, 1 + jitter))
                 if rng.chance(FLIP_PROBABILITY) and allow_flip:
                     frame = _mirror(frame)
                     crop = crop._replace(valid=crop.valid.flipped())

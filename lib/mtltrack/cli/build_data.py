@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from mtltrack.core.config import Config
 from mtltrack.core.types import Clip
 from mtltrack.data.augment import CropSettings, ViewSettings
-from mtltrack.data.build import build_datasets
+from mtltrack.data.build import build_datasets, build_transforms
 from mtltrack.data.loader import build_loader
 from mtltrack.data.sampler import ClipDataset, EpochSampler
 
@@ -83,4 +83,5 @@ def crop_settings(cfg: Config) -> CropSettings:
         search,
         None if detail is None else ViewSettings(detail.SIZE, detail.FACTOR),
         cfg.DATA.BRIGHTNESS_JITTER,
+        build_transforms(cfg.DATA.TRANSFORMS),
     )

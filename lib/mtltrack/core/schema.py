@@ -24,6 +24,7 @@ from mtltrack.core.schema_types import (
     Share,
     Text,
     ThreeNumbers,
+    TypedPart,
 )
 
 
@@ -267,6 +268,9 @@ class Data(Section):
     MAX_JUMP: CountOrZero = Field(default=8, description="Accepted; never read by the published code either.")
     BRIGHTNESS_JITTER: Rate = Field(
         default=0.2, description="Each training crop is made up to this share darker or brighter."
+    )
+    TRANSFORMS: list[TypedPart] = Field(
+        default=[], description="Further changes of training crops, in this order."
     )
     MAX_BAD_FRACTION: Share = Field(
         default=0.01, description="Share of unusable samples at which training stops."

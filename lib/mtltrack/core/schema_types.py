@@ -31,6 +31,13 @@ def _dataset_entry(value: Any) -> Any:
     raise ValueError("a data set is a name or a mapping with a TYPE")
 
 
+def _typed_part(value: Any) -> Any:
+    """Accept a mapping with a TYPE and arguments."""
+    if isinstance(value, dict) and isinstance(value.get("TYPE"), str) and value["TYPE"]:
+        return value
+    raise ValueError("a mapping with a TYPE is wanted")
+
+
 NotBool = BeforeValidator(_no_bool)  # a range stands inside of it, or the JSON schema loses it
 Number = Annotated[float, Field(allow_inf_nan=False), NotBool]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), NotBool]
@@ -43,6 +50,18 @@ CountOrZero = Annotated[int, Field(ge=0), NotBool]
 Text = Annotated[StrictStr, Field(min_length=1)]
 ThreeNumbers = Annotated[list[Number], Field(min_length=3, max_length=3)]
 PrecisionName = Literal["fp32", "bf16", "fp16"]
+TypedPart = Annotated[
+    Any,
+    BeforeValidator(_typed_part),
+    WithJsonSchema(
+        {
+            "description": "{TYPE: <registered part>, <its arguments>}",
+            "type": "object",
+            "properties": {"TYPE": {"type": "string", "minLength": 1}},
+            "required": ["TYPE"],
+        }
+    ),
+]
 DatasetEntry = Annotated[
     Any,
     BeforeValidator(_dataset_entry),

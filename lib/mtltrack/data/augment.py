@@ -25,6 +25,7 @@ from mtltrack.data.crops import (
     jittered_center_crop,
     window_affine,
 )
+from mtltrack.data.transforms import CropTransform
 
 GRAYSCALE_PROBABILITY = 0.05
 FLIP_PROBABILITY = 0.5
@@ -85,6 +86,8 @@ class CropSettings:
     detail: ViewSettings | None = None
     brightness_jitter: float = 0.2
     """Each training crop is made up to this share darker or brighter, in [0, 1)."""
+    transforms: tuple[CropTransform, ...] = ()
+    """Further changes of training crops, in this order; see `mtltrack.data.transforms`."""
 
 
 @dataclass
@@ -185,6 +188,8 @@ class ClipTransform:
                 if rng.chance(FLIP_PROBABILITY) and allow_flip:
                     frame = _mirror(frame)
                     crop = crop._replace(valid=crop.valid.flipped())
+                for change in self.settings.transforms:
+                    frame.image = change(frame.image, rng)
             if not crop.valid.usable():
                 raise RejectedCrop("the crop shows only padding")
             results.append(_in_unmirrored_frame(frame, width) if joint.flip else frame)

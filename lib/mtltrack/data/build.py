@@ -1,4 +1,4 @@
-"""From an entry of DATASETS_NAME to a data set."""
+"""From the entries of DATASETS_NAME and DATA.TRANSFORMS to data sets and transforms."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, cast
 
 from mtltrack.core.errors import ConfigError, DataError, did_you_mean
 from mtltrack.core.paths import dataset_root, expand_path
-from mtltrack.core.registry import DATASETS
+from mtltrack.core.registry import DATASETS, TRANSFORMS, Registry
 from mtltrack.data.sequences import SequenceDataset
 from mtltrack.data.sidecars import LabelledSequences, count_labelled
+from mtltrack.data.transforms import CropTransform
 
 PATH_ARGUMENTS = ("root", "attributes", "split_file")
 
@@ -99,21 +100,40 @@ def _build_named(name: str, use_lmdb: bool) -> SequenceDataset:
 
 
 def _build_typed(arguments: dict[str, Any]) -> SequenceDataset:
+    for key in PATH_ARGUMENTS:
+        if arguments.get(key) is not None:
+            arguments[key] = expand_path(arguments[key])
+    return cast("SequenceDataset", _create(DATASETS, arguments, "DATASETS_NAME"))
+
+
+def build_transforms(entries: Sequence[Mapping[str, Any]]) -> tuple[CropTransform, ...]:
+    """Build DATA.TRANSFORMS.
+
+    Args:
+        entries: mappings {TYPE: <registered transform>, <its arguments in upper case>}.
+
+    Raises:
+        ConfigError: an unknown argument, or a value out of range.
+        UnknownNameError: an unknown TYPE; the message lists the registered ones.
+    """
+    lowered = [{str(key).lower(): value for key, value in entry.items()} for entry in entries]
+    return tuple(_create(TRANSFORMS, arguments, "DATA.TRANSFORMS") for arguments in lowered)
+
+
+def _create(registry: Registry, arguments: dict[str, Any], where: str) -> Any:
+    """Build the part that `type` names; wrong arguments are errors that list the right ones."""
     kind = arguments.pop("type", None)
     if not isinstance(kind, str):
-        raise ConfigError(f"DATASETS_NAME: an entry that is a mapping needs TYPE; found {arguments}")
-    part = DATASETS.get(kind)
+        raise ConfigError(f"{where}: an entry that is a mapping needs TYPE; found {arguments}")
+    part = registry.get(kind)
     accepted = [name.upper() for name in inspect.signature(part).parameters]
     for key in arguments:
         if key.upper() not in accepted:
             raise ConfigError(
-                f"DATASETS_NAME: {kind} has no argument {key.upper()}."
+                f"{where}: {kind} has no argument {key.upper()}."
                 f"{did_you_mean(key.upper(), accepted)} It takes {', '.join(accepted)}."
             )
-    for key in PATH_ARGUMENTS:
-        if arguments.get(key) is not None:
-            arguments[key] = expand_path(arguments[key])
     try:
-        return cast("SequenceDataset", part(**arguments))
+        return part(**arguments)
     except TypeError as error:
-        raise ConfigError(f"DATASETS_NAME: {kind}: {error}. It takes {', '.join(accepted)}.") from error
+        raise ConfigError(f"{where}: {kind}: {error}. It takes {', '.join(accepted)}.") from error

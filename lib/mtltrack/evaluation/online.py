@@ -147,7 +147,11 @@ class OnlineTracker:
             task: head.decode(TaskOutput(None, answers[task]))[0][0]
             for task, head in self.net.task_parts().items()
         }
-        return {"target_bbox": list(self.state), "score": float(answers["box"]["score"][0]), "tasks": tasks}
+        return {
+            "target_bbox": [float(value) for value in self.state],
+            "score": float(answers["box"]["score"][0]),
+            "tasks": tasks,
+        }
 
     def _choose(self, box: TaskOutput) -> tuple[Tensor, Tensor]:
         """Weigh the scores by the window and read the box; the score told is the unweighted one."""

@@ -80,6 +80,12 @@ class Report:
         if not same:
             self.differing.append(name)
 
+    def understood(self, name: str, found: Iterable[str], known: Iterable[str]) -> None:
+        """Fail when a reference holds entries that no comparison knows: nothing is passed over in silence."""
+        strange = sorted(set(map(str, found)) - set(known))
+        if strange:
+            self.failures.append(f"{name}: entries that no comparison knows: {', '.join(strange)}")
+
     def sets(self, name: str, ours: Iterable[int], reference: Iterable[int]) -> None:
         """Compare two sets of token numbers as one decision."""
         self.decision(name, set(map(int, ours)) == set(map(int, reference)))

@@ -12,12 +12,27 @@ import torch
 from torch import Tensor
 
 from mtltrack.core.types import Clip, TaskOutput
+from mtltrack.models.layers.elimination import template_mask
 from mtltrack.models.layers.memory import PromptMemory
 from mtltrack.models.tracker import Tracker
 from parity import recipe
-from parity.models import Case, build
+from parity.models import Case, build, settle
 from parity.report import Report
 
+FRAME_KEYS = {
+    *(
+        "index",
+        "x_name",
+        "x_sha",
+        "keep_rate",
+        "ce_margin_rel",
+        "top_gap",
+    ),  # inputs, and how near the decisions are
+    *("pred_boxes", "score_map", "size_map", "offset_map", "removed_indexes"),
+    *("prompt_c32", "prompt_mean", "prompt_std", "feat_c48", "feat_mean", "feat_norm"),
+    *("template_mask_rows", "template_mask_cols", "template_value_c32", "template_value_mean"),
+    *("memory_mask", "memory_mask_sum", "mem_cnt", "mem_k_last", "mem_v_last_c32", "mem_v_mean", "mem_v_std"),
+}
 MAPS = ("score_map", "size_map", "offset_map")
 
 
@@ -77,9 +92,16 @@ def watching(tracker: Tracker) -> Iterator[dict[str, Any]]:
 
 def compare_tracking(case: Case, reference: dict[str, Any], report: Report) -> None:
     """Compare a HIPTrack tracking file: frames with one memory."""
-    tracker = build(case)
+    report.understood("the file", reference, ("template_box", "ce_mask_index", "z_sha", "frames"))
     template = recipe.image(f"{case.name}/z", 1, case.template_size)
     report.decision("template input", digest(template) == reference["z_sha"])
+    mask = template_mask("CTR_POINT", reference["template_box"], case.template_size, 16)
+    assert mask is not None
+    report.sets(
+        "template tokens that decide", mask[0].nonzero().flatten(), reference["ce_mask_index"].flatten()
+    )
+    boxes = reference["template_box"]
+    tracker = build(settle(case, lambda model: _removes_alike(model, case, template, boxes, reference)))
     memory = tracker.new_memory()
     for frame in reference["frames"]:
         search = recipe.image(frame["x_name"], 1, case.search_size)
@@ -93,8 +115,11 @@ def compare_tracking(case: Case, reference: dict[str, Any], report: Report) -> N
 
 def compare_plain(case: Case, reference: dict[str, Any], report: Report) -> None:
     """Compare an OSTrack file's frames: each for itself, some with another keep rate."""
-    tracker = build(case)
+    report.understood("the file", reference, ("frames", "train"))
     template = recipe.image(f"{case.name}/z", 1, case.template_size)
+    tracker = build(
+        settle(case, lambda model: _removes_alike(model, case, template, torch.zeros(1, 4), reference))
+    )
     for frame in reference["frames"]:
         search = recipe.image(frame["x_name"], 1, case.search_size)
         report.decision(f"{frame['x_name']}: input", digest(search) == frame["x_sha"])
@@ -104,8 +129,24 @@ def compare_plain(case: Case, reference: dict[str, Any], report: Report) -> None
         _compare_frame(frame, output, seen, report)
 
 
+def _removes_alike(
+    tracker: Tracker, case: Case, template: Tensor, boxes: Tensor, reference: dict[str, Any]
+) -> bool:
+    """Tell whether the first frame loses the same tokens as in the reference."""
+    frame = reference["frames"][0]
+    search = recipe.image(frame["x_name"], 1, case.search_size)[:, None]
+    with torch.no_grad():
+        removed = tracker.encode(template, boxes, search, frame.get("keep_rate")).removed
+    expected = [numbers for numbers in frame["removed_indexes"] if numbers is not None]
+    return len(removed) == len(expected) and all(
+        set(mine.flatten().tolist()) == set(theirs.flatten().tolist())
+        for mine, theirs in zip(removed, expected, strict=True)
+    )
+
+
 def _compare_frame(frame: dict[str, Any], output: TaskOutput, seen: dict[str, Any], report: Report) -> None:
     name = f"frame {frame['index']} ({frame['x_name']})"
+    report.understood(name, frame, FRAME_KEYS)
     ours = output.predictions
     report.value(f"{name}: pred_boxes", ours["boxes_cxcywh"], frame["pred_boxes"], "box")
     for key in MAPS:
@@ -138,11 +179,19 @@ def _compare_memory(
         report.value(
             f"{name}: template_value_c32", value[:, ::32].flatten(), frame["template_value_c32"].flatten()
         )
+        mean = value.mean((2, 3))
+        report.value(f"{name}: template_value_mean", mean.flatten(), frame["template_value_mean"].flatten())
+        for axis, key in ((2, "template_mask_rows"), (1, "template_mask_cols")):
+            inside = seen["masks"][0].any(axis)[0].nonzero().flatten()
+            ends = [int(inside.min()), int(inside.max())]
+            report.decision(f"{name}: {key}", ends == frame[key].tolist())
     if "memory_mask" not in frame:
         return
     assert memory is not None
     mask = np.packbits(seen["masks"][-1].numpy().astype(np.uint8).reshape(-1))
     report.decision(f"{name}: memory mask", np.array_equal(mask, frame["memory_mask"].numpy()))
+    total = int(seen["masks"][-1].sum())
+    report.decision(f"{name}: memory_mask_sum", total == int(frame.get("memory_mask_sum", total)))
     report.decision(f"{name}: memory entries", memory.count == frame["mem_cnt"])
     keys, values = (entry.transpose(1, 2) for entry in memory.last())  # (1, C, N)
     report.value(f"{name}: mem_k_last", keys, frame["mem_k_last"])

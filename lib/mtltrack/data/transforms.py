@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Protocol
 
+import cv2
 import numpy as np
 
 from mtltrack.core.errors import ConfigError
@@ -51,8 +52,11 @@ class CastShadow:
         """Return the crop, in a share of cases with a shadow."""
         if not rng.chance(self.probability):
             return image
-        angle, offset, factor = rng.numpy.uniform([0, -0.35, self.darkest], [2 * math.pi, 0.35, 1.0])
+        angle, offset, factor = (
+            float(value)
+            for value in rng.numpy.uniform([0, -0.35, self.darkest], [2 * math.pi, 0.35, 1.0])
+        )
         position = (np.arange(len(image), dtype=np.float32) + 0.5) / len(image) - 0.5
         distance = math.cos(angle) * position[None, :] + math.sin(angle) * position[:, None] - offset
-        shade = 1 - (1 - factor) * np.clip(0.5 + distance / self.softness, 0, 1)  # (size, size)
-        return (image * shade[:, :, None].astype(np.float32)).astype(np.uint8)
+        shade = 1 - (1 - factor) * np.clip(0.5 + distance / self.softness, 0, 1)  # (size, size) float32
+        return cv2.multiply(image, cv2.merge([shade] * 3), dtype=cv2.CV_8U)  # rounds to the nearest

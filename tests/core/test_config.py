@@ -441,6 +441,12 @@ def test_published_extension_says_what_does_nothing() -> None:
             "TRAIN.BACKBONE_M",
             "is frozen",
         ),
+        (
+            "ostrack",
+            {"DATA": {"VAL": {"DATASETS_NAME": [], "DATASETS_RATIO": []}}, "TRAIN": {"VAL_EPOCH_INTERVAL": 5}},
+            "TRAIN.VAL_EPOCH_INTERVAL",
+            "DATA.VAL.DATASETS_NAME is empty: there is no validation",
+        ),
     ],
 )
 def test_key_without_effect(script: str, sections: dict[str, Any], key: str, reason: str) -> None:

@@ -354,3 +354,20 @@ def test_path_is_shown_relative_to_the_current_folder(
 )
 def test_wrong_option(tmp_path: Path, option: str, text: str) -> None:
     assert text in file_message(write(tmp_path, ""), option)
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({1: 2}, "the configuration has the key 1 of type int"),
+        ({"TRAIN": {True: 2}}, "TRAIN has the key True of type bool"),
+        ({"TASKS": {3: {"TYPE": "ClsHead"}}}, "TASKS has the key 3 of type int"),
+        (
+            {"DATA": {"TRAIN": {"DATASETS_NAME": [{"TYPE": "x", 5: 1}]}}},
+            r"DATA.TRAIN.DATASETS_NAME\[0\] has the key 5",
+        ),
+    ],
+)
+def test_keys_that_are_no_texts_are_refused(values: dict[Any, Any], where: str) -> None:
+    with pytest.raises(ConfigError, match=where):
+        config_from_dict(values)

@@ -20,6 +20,7 @@ from mtltrack.core.yaml_source import (
     KeyPath,
     Problem,
     Source,
+    key_text,
     merge,
     parse_option,
     raise_problems,
@@ -127,9 +128,26 @@ def config_from_dict(values: dict[str, Any], name: str = "given values", script:
         script: as in `load_config`.
 
     Raises:
-        ConfigError: as `load_config`, with `name` in the place of the file.
+        ConfigError: as `load_config`, with `name` in the place of the file; or a key isn't a text.
     """
+    _need_text_keys(name, values, ())
     return _checked(Source(name, deepcopy(values)), script)
+
+
+def _need_text_keys(name: str, value: Any, path: KeyPath) -> None:
+    """Make sure that every key is a text, as those of a YAML file are."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                where = key_text(path) or "the configuration"
+                raise ConfigError(
+                    f"{name}: {where} has the key {key!r} of type {type(key).__name__}; allowed: texts, "
+                    "as TRAIN or LR"
+                )
+            _need_text_keys(name, inner, (*path, key))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _need_text_keys(name, inner, (*path, index))
 
 
 def _checked(source: Source, script: str | None) -> Config:

@@ -118,6 +118,8 @@ def _training(cfg: Config, script: str) -> Rules:  # noqa: ARG001
     else:
         yield "TRAIN.LR_DROP_EPOCH", "TRAIN.SCHEDULER.TYPE is Mstep: MILESTONES decide"
         yield "TRAIN.SCHEDULER.DECAY_RATE", "TRAIN.SCHEDULER.TYPE is Mstep: GAMMA is its factor"
+    if not cfg.DATA.VAL.DATASETS_NAME:
+        yield "TRAIN.VAL_EPOCH_INTERVAL", "DATA.VAL.DATASETS_NAME is empty: there is no validation"
     if train.AMP and train.PRECISION is not None:
         yield "TRAIN.AMP", f"TRAIN.PRECISION is {train.PRECISION}"
 

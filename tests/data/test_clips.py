@@ -197,11 +197,88 @@ def test_bad_samples_are_replaced_reported_and_counted(tmp_path: Path) -> None:
     assert repeated == [dataset[(1, i)].source["bad"] for i in range(60)]
 
 
-def test_hopeless_data_end_with_a_message_instead_of_a_loop() -> None:
+class Mixed(Painted):
+    """The first sequence is long, the others hold two frames."""
+
+    def sequence(self, i: int) -> SequenceInfo:
+        info = super().sequence(i)
+        info.visible[2 if i else 30 :] = False
+        return info
+
+
+def test_redraws_without_a_fault_are_counted_by_data_set_and_reported() -> None:
+    dataset = clips([Painted(), Mixed(name="short")], num_search=3, length=80)
+    log = FaultLog()
+    for i in range(80):
+        log.add(collate([dataset[(0, i)]]).sources)
+    few = log.redraws["short: too few visible frames"]
+    drawn = few + log.used["short"]
+    assert log.used["painted"] + log.used["short"] == 80 and set(log.redraws) == {
+        "short: too few visible frames"
+    }
+    assert 0.5 < few / drawn < 0.85  # two of its three sequences are too short
+    assert log.bad_samples == 0 and log.fraction == 0
+    assert log.report() == (
+        f"{few} draws gave no clip and were drawn again from all data sets: short: too few visible frames "
+        f"({few}). Samples used: painted {log.used['painted']}, short {log.used['short']}."
+    )
+    log.check(0.0)
+    log.reset()
+    assert log.report() == ""
+
+
+def test_crops_of_padding_are_redraws_too() -> None:
+    log = FaultLog()
+    kinds = {"a crop shows only padding": 2}
+    log.add([{"dataset": "b", "bad": ["x.jpg"], "redraws": {"a": kinds}}, {"dataset": "b", "bad": []}])
+    assert log.bad_samples == 1 and log.redraws == {"a: a crop shows only padding": 2}
+    assert log.report().splitlines()[2].startswith("2 draws gave no clip")
+    with pytest.raises(DataError) as caught:
+        log.check(0.1)
+    assert "draws gave no clip" not in str(caught.value)
+
+
+class Outside(Painted):
+    """The box lies far outside of the frame, so every crop is padding."""
+
+    def sequence(self, i: int) -> SequenceInfo:
+        info = super().sequence(i)
+        info.boxes_xywh[:, :2] += 5000 if i else 0
+        return info
+
+
+def test_a_padding_crop_is_counted_for_its_data_set() -> None:
+    dataset = clips([Outside(name="far"), Outside(name="far")], num_search=1, length=30)
+    log = FaultLog()
+    log.add([dataset[(0, i)].source for i in range(30)])
+    assert set(log.redraws) == {"far: a crop shows only padding", "far #2: a crop shows only padding"}
+    assert set(log.used) == {"far", "far #2"}
+
+
+def test_a_data_set_without_a_usable_sequence_ends_at_the_start() -> None:
     with pytest.raises(
-        DataError, match=r"no usable clip of 1 template and 5 search frames in 100 draws from painted"
+        DataError,
+        match=r"none of the 3 sequences of short has enough visible frames for a template and 5 search "
+        r"frames \(DATA\.SAMPLER_MODE causal\)\. Lower DATA\.SEARCH\.NUMBER, add longer .* take short out",
     ):
-        clips([Painted(frames=5)], num_search=5)[(0, 0)]
+        clips([Painted(), Painted(frames=5, name="short")], num_search=5)
+    assert len(clips([Painted(frames=6)], num_search=5)) == 12
+    assert len(clips([Painted(frames=5)], num_search=5, sampler_mode="trident")) == 12
+    undrawn = [Painted(), Painted(frames=5, name="short")]
+    assert len(ClipDataset(undrawn, [1, 0], 4, 5, CROP)) == 4
+
+
+def test_hopeless_data_end_with_a_message_instead_of_a_loop() -> None:
+    far = Outside()
+    far.num_sequences = 2
+    dataset = clips([far], num_search=5)
+    far.sequence = lambda i: Outside.sequence(far, 1)  # type: ignore[method-assign]
+    with pytest.raises(
+        DataError,
+        match=r"no usable clip of 1 template and 5 search frames in 100 draws from painted.*"
+        r"100 x painted: a crop shows only padding",
+    ):
+        dataset[(0, 0)]
     broken = Painted()
     broken.faults = dict.fromkeys(range(30), "a.txt, line 1: oops")
     with pytest.raises(DataError, match=r"last fault: a\.txt, line 1: oops"):
@@ -227,19 +304,14 @@ def test_wrong_arguments_are_named() -> None:
         SequenceInfo("a", np.ones((3, 4)), np.ones(3, bool), timestamps=np.array([0.0, 2.0, 1.0]))
 
 
-def test_ranks_share_an_epoch_and_a_resumed_run_goes_on() -> None:
+def test_ranks_share_an_epoch() -> None:
     shares = [list(EpochSampler(11, epoch=2, shuffle=True, rank=rank, world_size=3)) for rank in range(3)]
     together = list(itertools.chain(*shares))
     assert sorted(together) == [(2, i) for i in range(11)] and together != sorted(together)
     assert [len(EpochSampler(11, rank=rank, world_size=3)) for rank in range(3)] == [4, 4, 3]
     assert {len(list(EpochSampler(11, rank=rank, world_size=3, even=True))) for rank in range(3)} == {3}
-    first = EpochSampler(11, epoch=1, shuffle=True)
-    order = list(first)
-    resumed = EpochSampler(11, shuffle=True)
-    first.set_epoch(1, start=4)
-    resumed.load_state_dict(first.state_dict())
-    assert list(resumed) == order[4:] and len(resumed) == 7
-    resumed.set_epoch(2)
-    assert len(list(resumed)) == 11
+    sampler = EpochSampler(11, shuffle=True)
+    sampler.set_epoch(2)
+    assert list(sampler) == list(EpochSampler(11, epoch=2, shuffle=True)) and len(sampler) == 11
     with pytest.raises(ConfigError, match="0 <= rank < world_size; found 3, 2 and 2"):
         EpochSampler(3, rank=2, world_size=2)

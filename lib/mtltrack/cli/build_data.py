@@ -46,11 +46,12 @@ def build_loaders(
     train = build_clips(cfg, TRAIN, seed=seed, use_lmdb=use_lmdb)
     sampler = EpochSampler(len(train), rank=rank, world_size=world_size, even=world_size > 1)
     batch_size, workers = cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.NUM_WORKER
-    loader = build_loader(train, batch_size, workers, sampler, drop_last=len(sampler) >= batch_size)
+    full = len(sampler) >= batch_size
+    loader = build_loader(train, batch_size, workers, sampler, drop_last=full, seed=seed)
     if not cfg.DATA.VAL.DATASETS_NAME:
         return Loaders(loader, None)
     val = build_clips(cfg, VAL, seed=seed, use_lmdb=use_lmdb)
-    return Loaders(loader, build_loader(val, batch_size, workers, EpochSampler(len(val))))
+    return Loaders(loader, build_loader(val, batch_size, workers, EpochSampler(len(val)), seed=seed))
 
 
 def build_clips(cfg: Config, split: str, *, seed: int = 42, use_lmdb: bool = False) -> ClipDataset:

@@ -40,6 +40,7 @@ def build_loader(
     epoch_sampler: EpochSampler,
     pin_memory: bool | None = None,
     drop_last: bool = False,
+    seed: int = 0,
 ) -> DataLoader[Clip]:
     """Return a loader of `Clip` batches; call `epoch_sampler.set_epoch` before iterating over an epoch.
 
@@ -50,6 +51,8 @@ def build_loader(
         epoch_sampler: order of the samples.
         pin_memory: page-locked batches; None: if CUDA can be used.
         drop_last: leave out a last batch that isn't full.
+        seed: of what torch draws for its workers. The loader has a generator of its own, so that neither
+            iterating nor the number of workers moves the process's random numbers.
     """
     pin = torch.cuda.is_available() if pin_memory is None else pin_memory and torch.cuda.is_available()
     workers: dict[str, Any] = {}
@@ -67,5 +70,6 @@ def build_loader(
         collate_fn=collate,
         pin_memory=pin,
         drop_last=drop_last,
+        generator=torch.Generator().manual_seed(seed),
         **workers,
     )

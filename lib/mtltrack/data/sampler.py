@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
 from mtltrack.core.errors import ConfigError, DataError
-from mtltrack.data.augment import ClipTransform, CropSettings, RejectedCrop, SampleRandom
+from mtltrack.data.augment import ClipTransform, CropSettings, RejectedDraw, SampleRandom
 from mtltrack.data.collate import Sample, build_sample
 from mtltrack.data.sampling import FrameChoice, sampling_mode
 from mtltrack.data.sequences import SequenceDataset, SequenceInfo
 
 MAX_DRAWS = 100
 """Draws for one sample before the data are called unusable."""
+TOO_FEW = "too few visible frames"
 
 
 class ClipDataset(Dataset[Sample]):
@@ -24,7 +24,8 @@ class ClipDataset(Dataset[Sample]):
 
     `dataset[(epoch, index)]` is the same sample in any process, whatever was asked before. A draw that hits
     unusable data is reported in the sample's source (`bad`) and replaced by the next draw of the same random
-    stream.
+    stream. So is a draw that no data is at fault for, a sequence with too few visible frames or a crop of
+    padding; `redraws` counts those: data set -> kind -> how many.
 
     Args:
         sources: the data sets.
@@ -40,7 +41,7 @@ class ClipDataset(Dataset[Sample]):
 
     Raises:
         ConfigError: an argument is out of range or the lists don't match.
-        DataError: a source has no sequences.
+        DataError: a source has no sequences, or none that is long enough for `num_search`.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ClipDataset(Dataset[Sample]):
         tasks: Sequence[str] = ("cls",),
     ) -> None:
         self.sources = list(sources)
+        self.source_names = _distinct([source.name for source in self.sources])
         self.ratios = _checked_ratios(self.sources, ratios)
         if samples_per_epoch < 1 or num_search < 1 or max_interval < 1:
             raise ConfigError(
@@ -71,6 +73,9 @@ class ClipDataset(Dataset[Sample]):
         self.transform = ClipTransform(crop, augment)
         self.seed = seed
         self.tasks = tuple(tasks)
+        for source, ratio, name in zip(self.sources, self.ratios, self.source_names, strict=True):
+            if ratio > 0:
+                self._require_usable(source, name)
 
     def __len__(self) -> int:
         return self.samples_per_epoch
@@ -80,36 +85,55 @@ class ClipDataset(Dataset[Sample]):
         epoch, number = index
         rng = SampleRandom.for_sample(self.seed, epoch, number)
         bad: list[str] = []
+        redraws: dict[str, dict[str, int]] = {}
         for _ in range(MAX_DRAWS):
             source = rng.python.choices(range(len(self.sources)), self.ratios)[0]
+            name = self.source_names[source]
             try:
                 sample = self._draw(self.sources[source], rng)
-            except RejectedCrop:
-                continue
+            except RejectedDraw as rejected:
+                kinds = redraws.setdefault(name, {})
+                kinds[str(rejected)] = kinds.get(str(rejected), 0) + 1
             except DataError as error:
                 bad.append(str(error))
-                continue
-            if sample is not None:
-                sample.source.update(epoch=epoch, index=number, bad=bad)
+            else:
+                sample.source.update(dataset=name, epoch=epoch, index=number, bad=bad, redraws=redraws)
                 return sample
-        raise DataError(self._hopeless(epoch, number, bad))
+        raise DataError(self._hopeless(epoch, number, bad, redraws))
 
-    def _hopeless(self, epoch: int, number: int, bad: list[str]) -> str:
-        names = ", ".join(source.name for source in self.sources)
-        reason = f"last fault: {bad[-1]}" if bad else "no draw found enough visible frames"
+    def _require_usable(self, source: SequenceDataset, name: str) -> None:
+        """Raise DataError unless some sequence gives a clip; reads sequences up to the first that does."""
+        fault = ""
+        for i in range(source.num_sequences):
+            try:
+                if self._choose(source.sequence(i), SampleRandom(0)) is not None:
+                    return
+            except DataError as error:
+                fault = f" Last fault: {error}"
+        raise DataError(
+            f"none of the {source.num_sequences} sequences of {name} has enough visible frames for a "
+            f"template and {self.num_search} search frames (DATA.SAMPLER_MODE {self.sampler_mode}).{fault} Lower "
+            f"DATA.SEARCH.NUMBER, add longer sequences, or take {name} out of DATASETS_NAME."
+        )
+
+    def _hopeless(self, epoch: int, number: int, bad: list[str], redraws: dict[str, dict[str, int]]) -> str:
+        reasons = [
+            f"{count} x {name}: {kind}" for name, kinds in redraws.items() for kind, count in kinds.items()
+        ]
+        reasons += [f"last fault: {bad[-1]}"] if bad else []
         return (
             f"no usable clip of 1 template and {self.num_search} search frames in {MAX_DRAWS} draws "
-            f"from {names} (epoch {epoch}, sample {number}); {reason}. "
+            f"from {', '.join(self.source_names)} (epoch {epoch}, sample {number}); {'; '.join(reasons)}. "
             "A sequence needs more visible frames than DATA.SEARCH.NUMBER: lower it, or add longer sequences."
         )
 
-    def _draw(self, source: SequenceDataset, rng: SampleRandom) -> Sample | None:
-        """Draw one clip; None when the drawn sequence has too few visible frames."""
+    def _draw(self, source: SequenceDataset, rng: SampleRandom) -> Sample:
+        """Draw one clip; raises RejectedDraw when the drawn sequence or crop doesn't give one."""
         i = rng.python.randrange(source.num_sequences)
         info = source.sequence(i)
         choice = self._choose(info, rng)
         if choice is None:
-            return None
+            raise RejectedDraw(TOO_FEW)
         frames = [choice.template, *choice.search]
         for frame in frames:
             if frame in info.faults:
@@ -130,6 +154,12 @@ class ClipDataset(Dataset[Sample]):
         if not info.is_video:
             return FrameChoice(int(numbers[0]), [int(numbers[0])] * self.num_search) if len(numbers) else None
         return self.choose_frames(numbers, self.num_search, self.max_interval, rng)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Number the names that occur more than once: folder, folder #2."""
+    counts = [names[: k + 1].count(name) for k, name in enumerate(names)]
+    return [name if count == 1 else f"{name} #{count}" for name, count in zip(names, counts, strict=True)]
 
 
 def _checked_ratios(sources: Sequence[SequenceDataset], ratios: Sequence[float] | None) -> list[float]:
@@ -160,8 +190,6 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: for the order only.
         rank: this process.
         world_size: number of processes; rank r takes every world_size-th index.
-        start: leave out that many indices of this rank: where a resumed run goes on. `set_epoch` sets it to
-            0.
         even: leave out the last indices that would give some ranks one more than others.
     """
 
@@ -173,7 +201,6 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        start: int = 0,
         even: bool = False,
     ) -> None:
         if length < 1 or not 0 <= rank < world_size:
@@ -187,13 +214,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.start = start
         self.even = even
 
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Go to another epoch, from this rank's index `start` on."""
+    def set_epoch(self, epoch: int) -> None:
+        """Go to another epoch."""
         self.epoch = epoch
-        self.start = start
 
     def _order(self) -> np.ndarray:
         if not self.shuffle:
@@ -205,17 +230,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.length // self.world_size + rest
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        mine = self._order()[self.rank :: self.world_size][: self._share()]
-        for i in mine[self.start :]:
+        for i in self._order()[self.rank :: self.world_size][: self._share()]:
             yield self.epoch, int(i)
 
     def __len__(self) -> int:
-        return max(self._share() - self.start, 0)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
-        return {"epoch": self.epoch, "start": self.start}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another sampler was."""
-        self.set_epoch(state["epoch"], state["start"])
+        return self._share()

@@ -10,6 +10,7 @@ from mtltrack.data.augment import SampleRandom
 from mtltrack.data.build import build_transforms
 from mtltrack.data.transforms import CastShadow
 
+
 class Fixed:
     """A generator that draws what it was told."""
 

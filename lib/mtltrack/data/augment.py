@@ -31,8 +31,15 @@ GRAYSCALE_PROBABILITY = 0.05
 FLIP_PROBABILITY = 0.5
 
 
-class RejectedCrop(Exception):
-    """A drawn crop shows only padding, or its jittered box vanished: draw again, no data is at fault."""
+class RejectedDraw(Exception):
+    """A draw gives no clip and no data is at fault: draw again.
+
+    The message is the kind that reports count, so it names no sequence.
+    """
+
+
+class RejectedCrop(RejectedDraw):
+    """A drawn crop shows only padding, or its jittered box vanished."""
 
 
 class SampleRandom:
@@ -191,7 +198,7 @@ class ClipTransform:
                 for change in self.settings.transforms:
                     frame.image = change(frame.image, rng)
             if not crop.valid.usable():
-                raise RejectedCrop("the crop shows only padding")
+                raise RejectedCrop("a crop shows only padding")
             results.append(_in_unmirrored_frame(frame, width) if joint.flip else frame)
         return results
 
@@ -202,7 +209,7 @@ def _cut_target(
     try:
         return jittered_center_crop(image, extract, box, view.factor, view.size, grayscale)
     except DataError as error:
-        raise RejectedCrop(str(error)) from error
+        raise RejectedCrop("the jittered box is too small") from error
 
 
 def mirror_box(box_xywh: Tensor, width: int) -> Tensor:

@@ -112,8 +112,8 @@ class ClipDataset(Dataset[Sample]):
                 fault = f" Last fault: {error}"
         raise DataError(
             f"none of the {source.num_sequences} sequences of {name} has enough visible frames for a "
-            f"template and {self.num_search} search frames (DATA.SAMPLER_MODE {self.sampler_mode}).{fault} Lower "
-            f"DATA.SEARCH.NUMBER, add longer sequences, or take {name} out of DATASETS_NAME."
+            f"template and {self.num_search} search frames (DATA.SAMPLER_MODE {self.sampler_mode}).{fault} "
+            f"Lower DATA.SEARCH.NUMBER, add longer sequences, or take {name} out of DATASETS_NAME."
         )
 
     def _hopeless(self, epoch: int, number: int, bad: list[str], redraws: dict[str, dict[str, int]]) -> str:

@@ -53,8 +53,7 @@ class CastShadow:
         if not rng.chance(self.probability):
             return image
         angle, offset, factor = (
-            float(value)
-            for value in rng.numpy.uniform([0, -0.35, self.darkest], [2 * math.pi, 0.35, 1.0])
+            float(value) for value in rng.numpy.uniform([0, -0.35, self.darkest], [2 * math.pi, 0.35, 1.0])
         )
         position = (np.arange(len(image), dtype=np.float32) + 0.5) / len(image) - 0.5
         distance = math.cos(angle) * position[None, :] + math.sin(angle) * position[:, None] - offset

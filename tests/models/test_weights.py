@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 import types
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,14 @@ import torch
 
 from mtltrack.core.errors import CheckpointError
 from mtltrack.models.tracker import Tracker
-from mtltrack.models.weights import Placeholder, kind_of, load_into, read_weights_file, state_dict_of
+from mtltrack.models.weights import (
+    LoadReport,
+    Placeholder,
+    kind_of,
+    load_into,
+    read_weights_file,
+    state_dict_of,
+)
 
 
 class _Stat:
@@ -73,6 +81,47 @@ def test_a_malicious_file_runs_nothing(tmp_path: Path) -> None:
     assert witness.exists()
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x02.",  # nothing on the stack
+        b"\x80\x02X\x02\x00\x00\x00\xff\xfe.",  # text that isn't UTF-8
+        b"\x80\x02\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",  # more bytes than there are
+        b"\x80\x02}]K\x01s.",  # a list as a key
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}X\x0c\x00\x00\x00__defaults__)s\x86b.",
+    ],
+)
+def test_malformed_pickles_are_refused_and_leave_the_reader_as_it_was(tmp_path: Path, data: bytes) -> None:
+    """The last one tries to change the defaults of the function that rebuilds tensors."""
+    path = tmp_path / "bad.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", data)
+        archive.writestr("archive/version", "3")
+    with pytest.raises(CheckpointError, match=r"bad\.pth"):
+        read_weights_file(path)
+
+
+def test_compressed_archives_and_damaged_safetensors_are_refused(tmp_path: Path) -> None:
+    good, packed = tmp_path / "good.pth", tmp_path / "packed.pth"
+    torch.save({"net": {"a": torch.zeros(1000)}, "settings": _Attack("true")}, good)
+    with zipfile.ZipFile(good) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(CheckpointError, match="is compressed, which torch doesn't do"):
+        read_weights_file(packed)
+    damaged = tmp_path / "bad.safetensors"
+    damaged.write_bytes(b"\x00" * 40)
+    with pytest.raises(CheckpointError, match=r"bad\.safetensors is damaged"):
+        read_weights_file(damaged)
+
+
+def test_entries_that_are_no_plain_tensors_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.pth"
+    torch.save({"net": {"a": torch.zeros(1), "b": _Attack("true")}}, path)
+    with pytest.raises(CheckpointError, match=r"1 entries of 'net' aren't plain tensors.*: b"):
+        state_dict_of(read_weights_file(path), path)
+
+
 def test_unreadable_files_say_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no weights file at"):
         read_weights_file(tmp_path / "none.pth")
@@ -92,8 +141,8 @@ def test_unreadable_files_say_so(tmp_path: Path) -> None:
         state_dict_of(read_weights_file(empty), empty)
 
 
-def load(tracker: Tracker, state: dict[str, torch.Tensor], own: bool = False) -> object:
-    return load_into(tracker, state, kind_of(state, own), Path("file.pth"), ["cls_head."])
+def load(tracker: Tracker, state: dict[str, torch.Tensor]) -> LoadReport:
+    return load_into(tracker, state, kind_of(state), Path("file.pth"), ["cls_head."])
 
 
 def test_kinds_and_what_each_may_miss(make_tracker: Callable[..., Tracker]) -> None:

@@ -157,11 +157,11 @@ def load_weights(tracker: Tracker, path: str | Path) -> LoadReport:
     path = Path(path)
     content = read_weights_file(path)
     state = state_dict_of(content, path)
-    own = isinstance(content.get("config"), dict)
-    kind = kind_of(state, own)
+    kind = kind_of(state)
     tasks = tracker.task_parts()
     report = load_into(tracker, state, kind, path, [f"{task}_head." for task in tasks])
-    if own:
+    if isinstance(content.get("config"), dict):
+        report.kind = "own"
         report.classes, report.epoch = content.get("classes"), content.get("epoch")
         _check_classes(report, tasks, path)
     return report

@@ -132,8 +132,8 @@ class OnlineTracker:
         if self.state is None:
             raise RuntimeError("call initialize(rgb, box_xywh) before track(rgb)")
         _check_frame(rgb)
+        clip, factor = self._clip(rgb, self._timestamp(timestamp, self.frame_index + 1))
         self.frame_index += 1
-        clip, factor = self._clip(rgb, self._timestamp(timestamp))
         with torch.inference_mode(), self._autocast():
             outputs = self.net.track(clip, self.frame_index, self._memory)
             boxes, score = self._choose(outputs["box"])
@@ -192,15 +192,15 @@ class OnlineTracker:
             pixels = pixels.pin_memory().to(self.device, non_blocking=True)
         return normalise(pixels.permute(2, 0, 1)[None], self.mean, self.std)
 
-    def _timestamp(self, given: float | None) -> float:
+    def _timestamp(self, given: float | None, index: int) -> float:
         if given is None:
             if not self._told_fps:
                 _log.info("no time stamps given: assuming TEST.FPS = %g frames a second", self.fps)
                 self._told_fps = True
-            given = self._start + self.frame_index / self.fps
+            given = self._start + index / self.fps
         if given <= self._last_timestamp:
             raise ValueError(
-                f"time stamps must increase: frame {self.frame_index} is at {given} s, the one before at "
+                f"time stamps must increase: frame {index} is at {given} s, the one before at "
                 f"{self._last_timestamp} s"
             )
         self._last_timestamp = float(given)

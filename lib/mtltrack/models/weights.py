@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import struct
 import zipfile
+import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mtltrack.core.errors import CheckpointError
@@ -22,16 +26,11 @@ TEMPORAL_KEYS = ("backbone.temporal_pos_embed_x", "backbone.temporal_pos_embed_z
 POSITION_KEYS = ("backbone.pos_embed_z", "backbone.pos_embed_x")
 
 
-# what a damaged or hostile pickle can raise on its way through the unpickler
+# what a damaged or hostile file can raise on its way through a reader
 _MALFORMED = (
-    KeyError,
-    EOFError,
-    ValueError,
-    TypeError,
-    IndexError,
-    AttributeError,
-    RuntimeError,
-    MemoryError,
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, SafetensorError),
+    *(KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError),
+    *(EOFError, OSError, RuntimeError, MemoryError),
 )
 
 
@@ -74,32 +73,52 @@ _STORAGES = {
 }
 
 
-class _StorageType:
+class _Sealed:
+    """Something that a pickle may call but not change, though a hostile file may try to."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("the file tries to change its reader")
+
+
+class _StorageType(_Sealed):
     """Names the type of a stored tensor."""
+
+    __slots__ = ("dtype",)
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
 
 
-def _rebuild_tensor(
-    storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> Tensor:
-    if not isinstance(storage, Tensor) or math.prod(size) > storage.numel():
-        raise pickle.UnpicklingError("a tensor larger than its stored values")
-    return torch.as_strided(storage, size, stride, offset).clone()
+class _RebuildTensor(_Sealed):
+    """Stands for torch's function that makes a tensor of stored values."""
+
+    __slots__ = ()
+
+    def __call__(
+        self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+    ) -> Tensor:
+        if not isinstance(storage, Tensor) or math.prod(size) > storage.numel():
+            raise pickle.UnpicklingError("a tensor larger than its stored values")
+        return torch.as_strided(storage, size, stride, offset).clone()
 
 
-def _rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
-    return data
+class _RebuildParameter(_Sealed):
+    """Stands for torch's function that makes a parameter of a tensor; the tensor is enough."""
+
+    __slots__ = ()
+
+    def __call__(self, data: Tensor, *_: Any) -> Tensor:
+        return data
 
 
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("torch", "Size"): tuple,
-    ("torch.nn.parameter", "Parameter"): _rebuild_parameter,
+_ALLOWED: dict[tuple[str, str], Callable[[], Any]] = {  # made anew for each use
+    ("collections", "OrderedDict"): lambda: OrderedDict,
+    ("torch", "Size"): lambda: tuple,
+    ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor,
+    ("torch._utils", "_rebuild_tensor"): _RebuildTensor,
+    ("torch._utils", "_rebuild_parameter"): _RebuildParameter,
 }
 
 
@@ -123,7 +142,7 @@ class InertUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in _STORAGES:
             return _StorageType(_STORAGES[name])
-        return _ALLOWED.get((module, name), Placeholder)
+        return _ALLOWED.get((module, name), lambda: Placeholder)()
 
     def persistent_load(self, pid: Any) -> Tensor:
         if not (
@@ -135,10 +154,17 @@ class InertUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"an unknown kind of stored value: {str(pid)[:80]}")
         key = str(pid[2])
         if key not in self._storages:
-            raw = bytearray(self._archive.read(f"{self._folder}data/{key}"))
+            raw = bytearray(read_member(self._archive, f"{self._folder}data/{key}"))
             empty = torch.empty(0, dtype=pid[1].dtype)
             self._storages[key] = torch.frombuffer(raw, dtype=pid[1].dtype) if raw else empty
         return self._storages[key]
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Read a file of the archive; compressed ones, which torch never writes, are refused as bombs."""
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise pickle.UnpicklingError(f"{name} is compressed, which torch doesn't do")
+    return archive.read(name)
 
 
 def read_weights_file(path: str | Path) -> dict[str, Any]:
@@ -151,44 +177,40 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
         The file's dictionary. Foreign objects in it are `Placeholder`s.
 
     Raises:
-        CheckpointError: the file doesn't exist, isn't a weights file, is in torch's old format with foreign
-            objects, or doesn't hold a dictionary.
+        CheckpointError: the file doesn't exist, is damaged, isn't a weights file, is in torch's old format
+            with foreign objects, or doesn't hold a dictionary.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(
             f"no weights file at {path}; correct the path, or leave it empty to start from nothing"
         )
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return {"net": load_file(path)}
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        content = _read_inert(path, error)
+        content = {"net": load_file(path)} if path.suffix == ".safetensors" else _read_torch(path)
+    except _MALFORMED as error:
+        raise CheckpointError(f"{path} is damaged or not a weights file ({_first_line(error)})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, wanted a dictionary of weights")
     return content
 
 
-def _read_inert(path: Path, first_error: Exception) -> Any:
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(
-            f"{path} can't be read safely: it is damaged, or in torch's format from before version 1.6 with "
-            "foreign "
-            "objects in it. Load and save it again with a newer torch where you trust it. "
-            f"({_first_line(first_error)})"
-        ) from first_error
+def _read_torch(path: Path) -> Any:
     try:
-        with zipfile.ZipFile(path) as archive:
-            inner = next((name for name in archive.namelist() if name.rsplit("/", 1)[-1] == "data.pkl"), None)
-            if inner is None:
-                raise CheckpointError(f"{path} is a zip file, but not a weights file: it holds no data.pkl")
-            folder = inner[: -len("data.pkl")]
-            return InertUnpickler(archive, folder, archive.read(inner)).load()
-    except (pickle.UnpicklingError, zipfile.BadZipFile, *_MALFORMED) as error:
-        raise CheckpointError(f"{path} is damaged or not a weights file ({_first_line(error)})") from error
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except _MALFORMED as error:
+        if not zipfile.is_zipfile(path):
+            raise CheckpointError(
+                f"{path} can't be read safely: it is damaged, or in torch's format from before version 1.6 "
+                "with foreign objects in it. Where you trust it, load and save it again with a newer torch. "
+                f"({_first_line(error)})"
+            ) from error
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        inner = next((name for name in names if name.rsplit("/", 1)[-1] == "data.pkl"), None)
+        if inner is None:
+            raise pickle.UnpicklingError("a zip file without data.pkl")
+        folder = inner[: -len("data.pkl")]
+        return InertUnpickler(archive, folder, read_member(archive, inner)).load()
 
 
 def _first_line(error: Exception) -> str:
@@ -199,11 +221,17 @@ def state_dict_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Ten
     """Take the state dict out of a weights file: its `net`, `model` or `state_dict`, or the file itself.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or entries of it aren't plain tensors.
     """
     for key in ("net", "model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             content = content[key]
+            strange = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+            if strange:
+                raise CheckpointError(
+                    f"{path}: {len(strange)} entries of '{key}' aren't plain tensors (sparse, quantised and "
+                    f"8-bit ones can't be read): {', '.join(strange)[:300]}"
+                )
             break
     tensors = {
         str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)
@@ -221,8 +249,8 @@ class LoadReport:
     """What a weights file gave.
 
     Attributes:
-        kind: "none" (no file), "backbone" (ViT pre-training), "ostrack", "hiptrack", or "own" (a file of this
-            project).
+        kind: "none" (no file), "backbone" (ViT pre-training), "ostrack" or "hiptrack"; "own" for a file of
+            this project, whichever tracker it holds.
         path: the file.
         loaded: number of tensors taken.
         new: names that the file doesn't have and that keep their initial values.
@@ -250,12 +278,10 @@ class LoadReport:
         return text
 
 
-def kind_of(state: Mapping[str, Tensor], own: bool) -> str:
-    """Tell what a state dict is of, by its names."""
+def kind_of(state: Mapping[str, Tensor]) -> str:
+    """Tell by its names what a state dict is of: "backbone", "ostrack" or "hiptrack"."""
     if not any(key.startswith("backbone.") for key in state):
         return "backbone"
-    if own:
-        return "own"
     return "hiptrack" if any(key.startswith("HIP.") for key in state) else "ostrack"
 
 

@@ -80,9 +80,19 @@ def draw(
     scale = max(0.4, max(image.shape[:2]) / 1600)
     for number, text in enumerate(lines):
         place = (6, round((number + 1) * 34 * scale))
-        cv2.putText(image, text, place, _FONT, scale, (0, 0, 0), thickness + 2, cv2.LINE_AA)
+        _darken_behind(image, text, place, scale, thickness)
         cv2.putText(image, text, place, _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
     return image
+
+
+def _darken_behind(
+    image: np.ndarray, text: str, place: tuple[int, int], scale: float, thickness: int
+) -> None:
+    """Darken the pixels that a line of text will stand on, so that it can be read on any picture."""
+    (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)
+    rows = slice(max(place[1] - height - 3, 0), place[1] + below + 1)
+    columns = slice(max(place[0] - 3, 0), place[0] + width + 3)
+    image[rows, columns] = (image[rows, columns] * 0.4).astype(np.uint8)
 
 
 def describe(entry: dict[str, Any]) -> list[str]:

@@ -52,7 +52,8 @@ SCRIPT=hiptrack
 say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - BEGAN)); }
 
 choose_data() {
-    if [[ "$RENDERED" == no && -d "$MTLTRACK_DATA/sot/Crossing" && -d "$MTLTRACK_DATA/sot/Car4_0001-0250" ]]; then
+    if [[ "$RENDERED" == no && -d "$MTLTRACK_DATA/sot/Crossing" && -d "$MTLTRACK_DATA/sot/Car4_0001-0250" &&
+        -f "$MTLTRACK_DATA/evalcheck/OTB100.json.gz" ]]; then
         CONFIG=hiptrack_cls_tiny
         DATASET="$MTLTRACK_DATA/sot"
         FRAMES=(--frames Crossing=81:120 --frames Car4_0001-0250=181:250)

@@ -104,6 +104,58 @@ def test_another_checkpoint_is_not_mixed_in(save_dir: Path, capsys: pytest.Captu
     assert test.main(command(save_dir, "--force")) == 0
 
 
+def test_checkpoints_in_turn_on_one_sequence_and_the_other(
+    save_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert test.main(command(save_dir, "--sequence", "a")) == 0
+    write_checkpoint(save_dir, 4, value=1.0)
+    assert test.main(command(save_dir, "--sequence", "b")) == 0  # nothing of b is there
+    capsys.readouterr()
+    assert test.main(command(save_dir)) == 1
+    assert "'a' (with the weights" in (error := capsys.readouterr().err) and "'b'" not in error
+    assert test.main(command(save_dir, "--sequence", "a", "--force")) == 0
+    assert test.main(command(save_dir)) == 0
+    assert "0 run, 2 there already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        (["--frames", "a=3:4"], "on the frames 1 to 2"),
+        (["--frames", "a=1:2", "--zero-based"], "count from 1"),
+    ],
+)
+def test_other_frames_and_pixels_are_not_taken(
+    save_dir: Path, options: list[str], difference: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert test.main(command(save_dir, "--sequence", "a", "--frames", "a=1:2")) == 0
+    assert test.main(command(save_dir, "--sequence", "a", *options)) == 1
+    assert difference in capsys.readouterr().err
+
+
+def test_a_sequence_of_that_name_in_another_data_set(
+    save_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_sequence(tmp_path / "other" / "a", walk(4))
+    assert test.main(command(save_dir, "--sequence", "a")) == 0
+    other = ["--dataset", str(tmp_path / "other")]
+    assert test.main([*command(save_dir), *other]) == 1
+    assert f"'a' (from the data set {tmp_path / 'data'})" in capsys.readouterr().err
+
+
+def test_analysis_scores_the_frames_of_each_sequence(
+    save_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert test.main(command(save_dir, "--sequence", "a", "--frames", "a=3:4")) == 0
+    assert test.main(command(save_dir, "--sequence", "b")) == 0  # which must not forget the range of a
+    capsys.readouterr()
+    assert analysis.main(["--save_dir", str(save_dir)]) == 0
+    assert "frames: a 3 to 4; all of other sequences" in capsys.readouterr().out
+    data = str(save_dir.parent / "data")
+    assert analysis.main(["--save_dir", str(save_dir), "--dataset", data, "--frames", "a=1:2"]) == 1
+    assert "a=1:2: the results were made on the frames 3 to 4" in capsys.readouterr().err
+
+
 def test_a_failing_sequence_is_status_one(
     save_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,13 +171,19 @@ def test_a_failing_sequence_is_status_one(
 def test_which_checkpoint(save_dir: Path, tmp_path: Path) -> None:
     newest = write_checkpoint(save_dir, 12)
     assert test.find_checkpoint(None, save_dir, *NAME, epoch=500) == (newest, "the newest")
+    many = write_checkpoint(save_dir, 9999), write_checkpoint(save_dir, 10000)
+    assert test.find_checkpoint(None, save_dir, *NAME, epoch=500) == (many[1], "the newest")
+    for path in many:
+        path.unlink()
+    newest.with_name("mine_epoch.pth.tar").touch()  # no checkpoint of a run
+    assert test.find_checkpoint(None, save_dir, *NAME, epoch=500) == (newest, "the newest")
     third = newest.with_name("HIPTrack_ep0003.pth.tar")
     assert test.find_checkpoint(None, save_dir, *NAME, epoch=3) == (third, "TEST.EPOCH")
     assert test.find_checkpoint(str(third), save_dir, *NAME, epoch=12) == (third, "--checkpoint")
     with pytest.raises(CheckpointError, match="'nowhere' is no file"):
         test.find_checkpoint("nowhere", save_dir, *NAME, epoch=1)
     with pytest.raises(
-        CheckpointError, match=r"no checkpoint .* train first \(python tracking/train.py --script hip"
+        CheckpointError, match=r"no checkpoint .* train .* first \(python tracking/train.py --script hip"
     ):
         test.find_checkpoint(None, tmp_path, *NAME, epoch=1)
 

@@ -9,7 +9,6 @@ import pytest
 
 from mtltrack.core.errors import DataError
 from mtltrack.evaluation import results
-from mtltrack.evaluation.provenance import Provenance, claim, load_provenance
 from mtltrack.evaluation.results import ResultFolder
 
 BOXES = np.array([[1.0, 2.0, 3.0, 4.0], [10.99, -0.99, 5.5, 6.456]])
@@ -96,31 +95,3 @@ def test_task_lines(tmp_path: Path) -> None:
     folder.tasks("a").write_text("[1]\n")
     with pytest.raises(DataError, match="line 1: wanted an object with 'frame'"):
         results.read_tasks(folder.tasks("a"))
-
-
-def test_results_of_two_checkpoints_are_kept_apart(tmp_path: Path) -> None:
-    folder = ResultFolder(tmp_path / "r")
-    (tmp_path / "one.pth").write_bytes(b"one")
-    (tmp_path / "two.pth").write_bytes(b"two")
-    one = Provenance.of(tmp_path / "one.pth", {"MODEL": {"A": 1}})
-    one.datasets = {"otb": {"frames": {"a": [1, 5]}, "one_based": True}}
-    claim(folder, one, ["a"], force=False)
-    results.write_results(folder, "a", BOXES, [0.1, 0.2])
-    again = Provenance.of(tmp_path / "one.pth", {"MODEL": {"A": 1}})
-    again.datasets = {"lasot": {"frames": {}, "one_based": True}}
-    claim(folder, again, ["a"], force=False)
-    known = load_provenance(folder)
-    assert (
-        known is not None and known.ranges("otb") == {"a": (1, 5)} and set(known.datasets) == {"otb", "lasot"}
-    )
-
-    two = Provenance.of(tmp_path / "two.pth", {"MODEL": {"A": 1}})
-    with pytest.raises(
-        DataError, match=r"holds results \(a\) made with the checkpoint .*one\.pth.*--runid N.*--force"
-    ):
-        claim(folder, two, ["a"], force=False)
-    changed = Provenance.of(tmp_path / "one.pth", {"MODEL": {"A": 2}})
-    with pytest.raises(DataError, match="made with another configuration of"):
-        claim(folder, changed, ["a"], force=False)
-    claim(folder, two, ["b"], force=False)  # nothing of b is there
-    claim(folder, one, ["a"], force=True)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from fake_trackers import StillFactory, walk, write_sequence
 
+from mtltrack.core.errors import DataError
 from mtltrack.evaluation.benchmarks import Benchmark, load_benchmark, parse_ranges
+from mtltrack.evaluation.provenance import Provenance, load_records
 from mtltrack.evaluation.results import ResultFolder, read_boxes, read_tasks
 from mtltrack.evaluation.runner import EvaluationError, Settings, run
 
@@ -77,13 +79,38 @@ def test_a_run_goes_on_where_it_stopped(benchmark: Benchmark, folder: ResultFold
     ]
 
 
-def test_results_of_another_range_are_made_again(benchmark: Benchmark, folder: ResultFolder) -> None:
-    run(StillFactory(), benchmark.sequences, Settings(folder))
-    part = benchmark.select(None, parse_ranges(["long=3:5"]))
-    summary = run(StillFactory(), part.sequences, Settings(folder))
-    assert sorted(summary.skipped) == ["middle", "short"] and list(summary.done) == ["long"]
+def test_results_of_another_range_are_refused(benchmark: Benchmark, folder: ResultFolder) -> None:
+    first = benchmark.select("long", parse_ranges(["long=1:3"]))
+    assert list(run(StillFactory(), first.sequences, Settings(folder)).done) == ["long"]
+    part = benchmark.select("long", parse_ranges(["long=3:5"]))  # as many frames
+    with pytest.raises(DataError, match=r"'long' \(on the frames 1 to 3\).*--runid N.*--force"):
+        run(StillFactory(), part.sequences, Settings(folder))
+    assert list(run(StillFactory(), part.sequences, Settings(folder), force=True).done) == ["long"]
+    assert run(StillFactory(), part.sequences, Settings(folder)).skipped == ["long"]
     assert len(read_boxes(folder.boxes("long"))) == 3
     assert [entry["frame"] for entry in read_tasks(folder.tasks("long"))] == [3, 4, 5]
+
+
+def test_an_incomplete_file_is_made_again(benchmark: Benchmark, folder: ResultFolder) -> None:
+    run(StillFactory(), benchmark.sequences, Settings(folder))
+    folder.boxes("long").write_text("3\t4\t10\t8\n")
+    assert list(run(StillFactory(), benchmark.sequences, Settings(folder)).done) == ["long"]
+
+
+def test_forcing_a_part_leaves_the_others_what_they_are(benchmark: Benchmark, folder: ResultFolder) -> None:
+    one, two = Provenance(sha256="1" * 64), Provenance(sha256="2" * 64)
+    run(StillFactory(), benchmark.sequences, Settings(folder, made_by=one))
+    short = benchmark.select("short", {}).sequences
+    run(StillFactory(), short, Settings(folder, made_by=two), force=True)
+    with pytest.raises(DataError, match=r"'long' \(.*'middle' \("):
+        run(StillFactory(), benchmark.sequences, Settings(folder, made_by=two))
+    assert run(StillFactory(), short, Settings(folder, made_by=two)).skipped == ["short"]
+
+
+def test_a_forced_sequence_that_fails_has_no_results(benchmark: Benchmark, folder: ResultFolder) -> None:
+    run(StillFactory(), benchmark.sequences, Settings(folder))
+    run(StillFactory(fail=(12,)), benchmark.sequences, Settings(folder), force=True)
+    assert folder.sequences() == ["long", "short"]
 
 
 def test_one_failing_sequence_leaves_the_others(benchmark: Benchmark, folder: ResultFolder) -> None:
@@ -116,6 +143,7 @@ def test_worker_processes(tmp_path: Path, folder: ResultFolder) -> None:
     assert sorted(summary.done) == ["d", "e"] and folder.sequences() == ["d", "e"]
     assert summary.failed.pop("a") == summary.failed.pop("b") == "the worker process died with status 7"
     assert list(summary.failed) == ["c"] and "no target of width 12" in summary.failed["c"]
+    assert load_records(folder).sequences["d"].frames == (1, 3)
     assert {("failed", "a"), ("failed", "c"), ("done", "d"), ("start", "e")} <= set(events)
 
 

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from mtltrack.cli.command import add_data_options, dataset_key, make_console, results_root, run_command, say
 from mtltrack.core.errors import DataError, did_you_mean
-from mtltrack.evaluation.benchmarks import FrameRanges, load_benchmark, parse_ranges
+from mtltrack.evaluation.benchmarks import Benchmark, FrameRanges, load_benchmark, parse_ranges
 from mtltrack.evaluation.conditions import score_conditions
-from mtltrack.evaluation.provenance import load_provenance
+from mtltrack.evaluation.provenance import load_records
 from mtltrack.evaluation.report import (
     COLUMNS,
     Rules,
@@ -105,8 +105,8 @@ def find_trackers(root: Path) -> dict[str, Path]:
     """Return `name/param` -> folder for every folder of results below `root`."""
     if not root.is_dir():
         raise DataError(
-            f"no results: '{root}' is no folder. Make some by python tracking/test.py, or give --results or "
-            "--save_dir"
+            f"no results: '{root}' is no folder. Make some by python tracking/test.py, "
+            "or give --results or --save_dir"
         )
     found = {}
     for folder in sorted(path for path in root.glob("*/*") if path.is_dir()):
@@ -126,8 +126,8 @@ def choose_trackers(root: Path, wanted: Sequence[str] | None) -> dict[str, Path]
     for name in wanted:
         if name not in found:
             raise DataError(
-                f"no results of the tracker '{name}' below '{root}'.{did_you_mean(name, found)} Found: "
-                f"{', '.join(found)}"
+                f"no results of the tracker '{name}' below '{root}'.{did_you_mean(name, found)} "
+                f"Found: {', '.join(found)}"
             )
     return {name: found[name] for name in wanted}
 
@@ -153,37 +153,61 @@ def group_by_dataset(trackers: dict[str, Path]) -> dict[str, dict[str, Path]]:
     groups: dict[str, dict[str, Path]] = {}
     for name, folder in trackers.items():
         for place in [folder, *(folder / sub for sub in sorted(set(SUBFOLDERS.values())))]:
-            run = load_provenance(ResultFolder(place))
-            for dataset in run.datasets if run is not None else ():
-                groups.setdefault(dataset, {})[name] = folder
+            for origin in load_records(ResultFolder(place)).sequences.values():
+                groups.setdefault(origin.dataset, {})[name] = folder
     if not groups:
         raise DataError(
-            f"the results of {', '.join(trackers)} don't say what they were made from; give --dataset NAME "
-            "or FOLDER"
+            f"the results of {', '.join(trackers)} don't say what they were made from; "
+            "give --dataset NAME or FOLDER"
         )
     return groups
 
 
 def tested_ranges(folders: dict[str, ResultFolder], dataset: str) -> FrameRanges:
-    """Return the frame ranges that the results were made with, which must be the same for all trackers."""
-    runs = {name: load_provenance(folder) for name, folder in folders.items()}
-    ranges = {name: run.ranges(dataset_key(dataset)) for name, run in runs.items() if run is not None}
-    if not ranges:
-        return {}
-    first = next(iter(ranges.values()))
-    if any(other != first for other in ranges.values()):
-        raise DataError(
-            f"the trackers were tested on different frames of '{dataset}': {ranges}; give --frames"
-        )
-    return first
+    """Return the frames that each sequence with results was tested on, the same for all trackers."""
+    found: FrameRanges = {}
+    for folder in folders.values():
+        for name, frames in load_records(folder).ranges(dataset_key(dataset)).items():
+            if not folder.boxes(name).is_file():
+                continue
+            if found.setdefault(name, frames) != frames:
+                raise DataError(
+                    f"the trackers were tested on different frames of '{name}' of '{dataset}': "
+                    f"{found[name][0]} to {found[name][1]}, and {frames[0]} to {frames[1]}; choose trackers "
+                    "by --trackers, or give --frames and --allow-partial"
+                )
+    return found
+
+
+def ranges_to_score(
+    arguments: argparse.Namespace, benchmark: Benchmark, folders: dict[str, ResultFolder], dataset: str
+) -> FrameRanges:
+    """Return the parts of sequences that are scored: those of `--frames`, or those that were tested.
+
+    Raises:
+        DataError: `--frames` are others than were tested, without `--allow-partial`.
+    """
+    given = parse_ranges(arguments.frames)
+    if given and arguments.allow_partial:
+        return given
+    tested = tested_ranges(folders, dataset)
+    for name, (first, last) in given.items():
+        if name in tested and tested[name] != (first, last):
+            raise DataError(
+                f"--frames {name}={first}:{last}: the results were made on the frames {tested[name][0]} to "
+                f"{tested[name][1]}; leave --frames out to score those"
+            )
+    whole = {item.name: (item.first_frame, item.first_frame + len(item) - 1) for item in benchmark.sequences}
+    return given or {name: tested[name] for name in whole if tested.get(name, whole[name]) != whole[name]}
 
 
 def _analyse(
     console: Console, arguments: argparse.Namespace, root: Path, dataset: str, trackers: dict[str, Path]
 ) -> None:
     folders = {name: ResultFolder(path / SUBFOLDERS.get(dataset, "")) for name, path in trackers.items()}
-    ranges = parse_ranges(arguments.frames) or tested_ranges(folders, dataset)
-    benchmark = load_benchmark(dataset, ranges, one_based=not arguments.zero_based)
+    benchmark = load_benchmark(dataset, one_based=not arguments.zero_based)
+    ranges = ranges_to_score(arguments, benchmark, folders, dataset)
+    benchmark = benchmark.select(None, ranges)
     for note in benchmark.notes:
         say(console, f"note: {note}")
     if ranges:
@@ -191,8 +215,13 @@ def _analyse(
         say(console, f"frames: {listed}; all of other sequences")
     rules = rules_of(arguments, arguments.protocol or benchmark.protocol, ao=dataset.startswith("got10k"))
     truths = truths_of(benchmark)
-    tested = {name for folder in folders.values() for name in folder.sequences()}
     if arguments.dataset is None:  # whatever was tested, which may be one sequence of many
+        tested = {
+            name
+            for folder in folders.values()
+            for name in load_records(folder).ranges(dataset)
+            if folder.boxes(name).is_file()
+        }
         truths = [truth for truth in truths if truth.name in tested]
     _report(console, arguments, benchmark.name, truths, folders, rules, root)
 

@@ -20,10 +20,11 @@ from mtltrack.evaluation.benchmarks import Benchmark, load_benchmark, parse_rang
 from mtltrack.evaluation.benchmarks.known import LOADERS
 from mtltrack.evaluation.overlay import write_overlay
 from mtltrack.evaluation.progress import RunProgress
-from mtltrack.evaluation.provenance import Provenance, claim
+from mtltrack.evaluation.provenance import Provenance
 from mtltrack.evaluation.results import ResultFolder
 from mtltrack.evaluation.runner import FrameTracker, RunSummary, Settings, run
 from mtltrack.models.weights import read_weights_file, state_dict_of
+from mtltrack.training.checkpoint import CheckpointFolder, newest_weights
 
 EXAMPLES = """examples:
   python tracking/test.py hiptrack hiptrack_cls --dataset otb --threads 2
@@ -115,6 +116,9 @@ def find_checkpoint(
         script: the model.
         config: name of the configuration.
         epoch: TEST.EPOCH, which is taken when its file exists.
+
+    Raises:
+        CheckpointError: there is no such file, or none at all.
     """
     if given is not None:
         path = Path(given).expanduser()
@@ -122,15 +126,13 @@ def find_checkpoint(
             raise CheckpointError(f"--checkpoint '{given}' is no file")
         return path, "--checkpoint"
     folder = save_dir / "checkpoints" / "train" / script / config
-    files = sorted(folder.glob("*_ep*.pth.tar"), key=lambda path: path.name.rsplit("_ep", 1)[1])
-    if not files:
-        raise CheckpointError(
-            f"no checkpoint *_ep*.pth.tar in '{folder}': train first (python tracking/train.py --script "
-            f"{script} "
-            f"--config {config} --save_dir {save_dir}), or name a file by --checkpoint"
-        )
-    wanted = [path for path in files if path.name.endswith(f"_ep{epoch:04d}.pth.tar")]
-    return (wanted[0], "TEST.EPOCH") if wanted else (files[-1], "the newest")
+    try:
+        newest = newest_weights(folder)
+    except CheckpointError as error:
+        command = f"python tracking/train.py --script {script} --config {config} --save_dir {save_dir}"
+        raise CheckpointError(f"{error} ({command}), or name a file by --checkpoint") from error
+    wanted = CheckpointFolder(folder, newest.name.rsplit("_ep", 1)[0]).weights_file(epoch)
+    return (wanted, "TEST.EPOCH") if wanted.is_file() else (newest, "the newest")
 
 
 def checkpoint_notes(checkpoint: Path, config: dict[str, Any], tasks: Iterable[str]) -> list[str]:
@@ -190,9 +192,11 @@ def run_test(arguments: argparse.Namespace) -> int:
     for note in checkpoint_notes(checkpoint, plain, cfg.TASKS):
         say(console, f"note: {note}")
 
-    ranges = parse_ranges(arguments.frames)
     benchmark = load_benchmark(
-        arguments.dataset, ranges, arguments.sequence, one_based=not arguments.zero_based
+        arguments.dataset,
+        parse_ranges(arguments.frames),
+        arguments.sequence,
+        one_based=not arguments.zero_based,
     )
     for note in benchmark.notes:
         say(console, f"note: {note}")
@@ -204,16 +208,9 @@ def run_test(arguments: argparse.Namespace) -> int:
         benchmark.name,
     )
     decisive: dict[str, Any] = {key: plain[key] for key in ("MODEL", "TEST", "TASKS") if key in plain}
-    provenance = Provenance.of(checkpoint, decisive)
-    entry = {
-        "frames": {name: list(limits) for name, limits in ranges.items()},
-        "one_based": not arguments.zero_based,
-    }
-    provenance.datasets = {dataset_key(arguments.dataset): entry}
-    claim(folder, provenance, [item.name for item in benchmark.sequences], force=arguments.force)
-
+    made_by = Provenance.of(checkpoint, decisive, dataset_key(arguments.dataset))
     factory = TrackerFromCheckpoint(arguments.tracker_name, config, tuple(arguments.cfg_options), checkpoint)
-    settings = Settings(folder, arguments.decimals, arguments.debug)
+    settings = Settings(folder, arguments.decimals, arguments.debug, made_by)
     devices = devices_of(arguments.device, arguments.num_gpus)
     with RunProgress(len(benchmark.sequences), console) as progress:
         summary = run(

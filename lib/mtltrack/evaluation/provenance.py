@@ -1,7 +1,7 @@
-"""What a folder of results was made with: `run.json` beside the result files.
+"""What result files were made from: `run.json` beside them, with a line for each sequence.
 
-It keeps results of one checkpoint from being taken for those of another, and tells the analysis which data
-was tested.
+It keeps the results of one checkpoint, configuration, data set or range of frames from being taken for those
+of another, and tells the analysis which frames of which data were tested.
 """
 
 from __future__ import annotations
@@ -13,89 +13,188 @@ from pathlib import Path
 from typing import Any
 
 from mtltrack.core.errors import DataError
-from mtltrack.evaluation.benchmarks.sequence import FrameRanges
+from mtltrack.evaluation.benchmarks.sequence import FrameRanges, Sequence
 from mtltrack.evaluation.results import ResultFolder, write_text
 
 FILE_NAME = "run.json"
+_DIGITS = 16  # of a digest, as the key of a table
 
 
-@dataclass
+@dataclass(frozen=True)
+class Origin:
+    """What the results of one sequence were made from.
+
+    Attributes:
+        weights: key of the weights in `Records.weights`.
+        config: key of the configuration in `Records.configs`.
+        dataset: `--dataset` as given, a folder as its absolute path.
+        frames: first and last frame, counted from 1, both included.
+        one_based: the pixels of the ground truth count from 1, see `Sequence`.
+    """
+
+    weights: str
+    config: str
+    dataset: str
+    frames: tuple[int, int]
+    one_based: bool
+
+
+@dataclass(frozen=True)
 class Provenance:
-    """How results were made.
+    """What a run makes its results with; without arguments nothing is known but the frames.
 
     Attributes:
         checkpoint: path of the weights.
         sha256: of the weights file.
         config: the parts of the configuration that decide results.
-        datasets: `--dataset` as given (folders as absolute paths) -> {"frames": {...}, "one_based": bool}.
+        dataset: `--dataset` as given, a folder as its absolute path.
     """
 
-    checkpoint: str
-    sha256: str
+    checkpoint: str = ""
+    sha256: str = ""
     config: dict[str, Any] = field(default_factory=dict)
-    datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    dataset: str = ""
 
     @classmethod
-    def of(cls, checkpoint: Path, config: dict[str, Any]) -> Provenance:
-        """Describe a checkpoint (its digest is computed) and a configuration."""
-        with checkpoint.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
+    def of(cls, checkpoint: Path, config: dict[str, Any], dataset: str = "") -> Provenance:
+        """Describe a checkpoint (its digest is computed), a configuration and a data set."""
         # through JSON, so that it compares equal to what is read back
-        return cls(str(checkpoint.resolve()), digest.hexdigest(), json.loads(json.dumps(config, default=str)))
+        plain = json.loads(json.dumps(config, default=str))
+        return cls(str(checkpoint.resolve()), _file_digest(checkpoint), plain, dataset)
 
-    def same_run(self, other: Provenance) -> bool:
-        """Whether weights and configuration are the same (the file may have moved)."""
-        return self.sha256 == other.sha256 and self.config == other.config
+    @property
+    def config_key(self) -> str:
+        """Digest of the configuration, whatever the order of its keys."""
+        return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:_DIGITS]
+
+    def origin(self, sequence: Sequence) -> Origin:
+        """Return what the results of a sequence are made from in this run."""
+        frames = (sequence.first_frame, sequence.first_frame + len(sequence) - 1)
+        return Origin(
+            self.sha256[:_DIGITS], self.config_key, self.dataset, frames, one_based=sequence.one_based
+        )
+
+
+@dataclass
+class Records:
+    """The content of `run.json`.
+
+    Attributes:
+        sequences: name -> what its results were made from.
+        weights: key -> {"file": path, "sha256": digest}.
+        configs: key -> the parts of the configuration that decide results.
+    """
+
+    sequences: dict[str, Origin] = field(default_factory=dict)
+    weights: dict[str, dict[str, str]] = field(default_factory=dict)
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def enter(self, run: Provenance, sequence: Sequence) -> None:
+        """Note that the results of a sequence are made by `run`; forget what no sequence refers to."""
+        origin = self.sequences[sequence.name] = run.origin(sequence)
+        self.weights[origin.weights] = {"file": run.checkpoint, "sha256": run.sha256}
+        self.configs[origin.config] = run.config
+        used = self.sequences.values()
+        self.weights = {key: self.weights[key] for key in dict.fromkeys(item.weights for item in used)}
+        self.configs = {key: self.configs[key] for key in dict.fromkeys(item.config for item in used)}
+
+    def difference(self, run: Provenance, sequence: Sequence) -> str | None:
+        """Say in what the results that are there differ from those that `run` would make; None: in nothing.
+
+        The file of the weights may have moved.
+        """
+        there, wanted = self.sequences.get(sequence.name), run.origin(sequence)
+        if there is None:
+            return f"{FILE_NAME} doesn't say from what"
+        if there.weights != wanted.weights:
+            return f"with the weights {self.weights[there.weights]['file']}"
+        if there.config != wanted.config:
+            return "with another configuration"
+        if there.dataset != wanted.dataset:
+            return f"from the data set {there.dataset}"
+        if there.frames != wanted.frames:
+            return f"on the frames {there.frames[0]} to {there.frames[1]}"
+        if there.one_based != wanted.one_based:
+            return f"with pixels that count from {int(there.one_based)} (--zero-based)"
+        return None
 
     def ranges(self, dataset: str) -> FrameRanges:
-        """Return the frame ranges that a data set was tested with."""
-        frames = self.datasets.get(dataset, {}).get("frames", {})
-        return {name: (int(first), int(last)) for name, (first, last) in frames.items()}
+        """Return the frames, first and last, that each sequence of a data set was tested on."""
+        return {name: item.frames for name, item in self.sequences.items() if item.dataset == dataset}
 
-    def save(self, folder: ResultFolder) -> None:
-        """Write it beside the results."""
-        write_text(folder.path / FILE_NAME, json.dumps(asdict(self), indent=2) + "\n")
-
-
-def _digest(file: Any) -> Any:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest
+    def text(self) -> str:
+        """Return it as JSON that people can read: one line a sequence."""
+        lines = ",\n".join(
+            f"    {json.dumps(name)}: {json.dumps(asdict(origin))}" for name, origin in self.sequences.items()
+        )
+        rest = json.dumps({"weights": self.weights, "configs": self.configs}, indent=2).removeprefix("{")
+        return f'{{\n  "sequences": {{\n{lines}\n  }},{rest}\n'
 
 
-def load_provenance(folder: ResultFolder) -> Provenance | None:
-    """Return what the results of a folder were made with; None when it doesn't say (results of other "
-    "programs)."""
-    path = folder.path / FILE_NAME
-    if not path.is_file():
-        return None
-    try:
-        return Provenance(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise DataError(
-            f"'{path}' isn't a description of a run ({error}); remove it, or the results"
-        ) from error
+def load_records(folder: ResultFolder) -> Records:
+    """Return what the results of a folder were made from.
 
-
-def claim(folder: ResultFolder, run: Provenance, sequences: list[str], *, force: bool) -> None:
-    """Mark a folder as holding this run's results.
+    The records are empty where the folder doesn't say it of each sequence: results of other programs, or of
+    earlier versions of this one.
 
     Raises:
-        DataError: it holds results of another checkpoint or configuration for some of the sequences, and
-            `force` is off.
+        DataError: `run.json` is damaged.
     """
-    before = load_provenance(folder)
-    if before is not None and not before.same_run(run):
-        there = [name for name in sequences if folder.boxes(name).is_file()]
-        if there and not force:
-            what = "another configuration of" if before.sha256 == run.sha256 else "the checkpoint"
-            raise DataError(
-                f"'{folder.path}' holds results ({', '.join(there[:5])}{', ...' if len(there) > 5 else ''}) "
-                "made with "
-                f"{what} {before.checkpoint}. Keep them by --runid N for this run, or overwrite them by "
-                "--force"
-            )
-    elif before is not None:
-        run.datasets = {**before.datasets, **run.datasets}
-    run.save(folder)
+    path = folder.path / FILE_NAME
+    if not path.is_file():
+        return Records()
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        if content and "sequences" not in content:
+            return Records()
+        sequences = {name: _origin(item) for name, item in content["sequences"].items()}
+        records = Records(sequences, content["weights"], content["configs"])
+        for origin in sequences.values():  # every reference leads somewhere
+            _ = records.weights[origin.weights]["file"], records.configs[origin.config]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"'{path}' isn't a description of a run ({type(error).__name__}: {error}); remove it, or the "
+            "results beside it"
+        ) from error
+    return records
+
+
+def _origin(item: dict[str, Any]) -> Origin:
+    first, last = item["frames"]
+    return Origin(**{**item, "frames": (int(first), int(last))})
+
+
+def _file_digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def refuse_others(folder: ResultFolder, run: Provenance, sequences: list[Sequence]) -> None:
+    """Raise `DataError` if the folder has results of a sequence that `run` would make differently."""
+    records = load_records(folder)
+    found = []
+    for sequence in sequences:
+        difference = records.difference(run, sequence)
+        if difference is not None and folder.boxes(sequence.name).is_file():
+            found.append(f"'{sequence.name}' ({difference})")
+    if found:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise DataError(
+            f"'{folder.path}' holds results that were made otherwise: {', '.join(found[:5])}{more}. Keep "
+            "them by --runid N for this run, or overwrite them by --force"
+        )
+
+
+def claim(folder: ResultFolder, run: Provenance, sequence: Sequence) -> None:
+    """Remove a sequence's results and note what the next ones are made from.
+
+    It comes before the sequence is run, so that a run that is interrupted leaves no results under a wrong
+    description.
+    """
+    folder.boxes(sequence.name).unlink(missing_ok=True)
+    records = load_records(folder)
+    records.enter(run, sequence)
+    write_text(folder.path / FILE_NAME, records.text())

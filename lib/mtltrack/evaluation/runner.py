@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mtltrack.core.errors import DataError, MtltrackError
 from mtltrack.data.images import decode_image
 from mtltrack.evaluation.benchmarks.sequence import Sequence
+from mtltrack.evaluation.provenance import Provenance, claim, refuse_others
 from mtltrack.evaluation.results import ResultFolder, read_boxes, write_results
 
 Array = NDArray[np.float64]
@@ -65,11 +66,13 @@ class Settings:
         folder: where results go.
         decimals: of the boxes written.
         debug: 1 and above: a worker's failure comes with its traceback.
+        made_by: weights, configuration and data set, which are noted beside the results.
     """
 
     folder: ResultFolder
     decimals: int = 0
     debug: int = 0
+    made_by: Provenance = field(default_factory=Provenance)
 
 
 @dataclass
@@ -88,8 +91,7 @@ class RunSummary:
 
     @property
     def frames_per_second(self) -> float:
-        """Frames a second of one process: tracking only, reading of images left out; the first frame isn't "
-        "counted."""
+        """Frames a second of one process: tracking alone, without reading images and without first frames."""
         frames = sum(count - 1 for count, _ in self.done.values())
         seconds = sum(value for _, value in self.done.values())
         return frames / seconds if seconds else float("nan")
@@ -135,8 +137,11 @@ def track_sequence(tracker: FrameTracker, sequence: Sequence) -> Tracked:
 
 
 def run_one(tracker: FrameTracker, sequence: Sequence, settings: Settings) -> tuple[int, float]:
-    """Track one sequence and write its files; return frames and seconds of tracking without the first "
-    "frame."""
+    """Track one sequence and write its files.
+
+    Returns:
+        Its frames, and the seconds that tracking took without the first frame.
+    """
     tracked = track_sequence(tracker, sequence)
     write_results(
         settings.folder, sequence.name, tracked.boxes_xywh, tracked.seconds, tracked.tasks, settings.decimals
@@ -144,18 +149,22 @@ def run_one(tracker: FrameTracker, sequence: Sequence, settings: Settings) -> tu
     return len(sequence), sum(tracked.seconds[1:])
 
 
-def pending(
-    sequences: Items[Sequence], folder: ResultFolder, force: bool
-) -> tuple[list[Sequence], list[str]]:
+def pending(sequences: Items[Sequence], settings: Settings, force: bool) -> tuple[list[Sequence], list[str]]:
     """Return the sequences to run and the names of those that have results already.
 
-    Results with another number of boxes than the sequence has frames (another range was tested) are made
-    again.
+    A file with another number of boxes than the sequence has frames isn't complete: it is made again.
+
+    Raises:
+        DataError: there are results that were made from other weights, another configuration, other data or
+            other frames, and `force` is off.
     """
+    if force:
+        return list(sequences), []
+    refuse_others(settings.folder, settings.made_by, list(sequences))
     todo, there = [], []
     for sequence in sequences:
-        path = folder.boxes(sequence.name)
-        if not force and path.is_file() and len(read_boxes(path)) == len(sequence):
+        path = settings.folder.boxes(sequence.name)
+        if path.is_file() and len(read_boxes(path)) == len(sequence):
             there.append(sequence.name)
         else:
             todo.append(sequence)
@@ -180,7 +189,7 @@ def run(
         settings: where results go.
         threads: processes; 0 or 1: this one.
         devices: the processes take these in turn.
-        force: run sequences that have results, too.
+        force: run sequences that have results, too, whatever those were made from.
         progress: told of each event: "start", "done", "failed", "skipped".
 
     Returns:
@@ -188,9 +197,10 @@ def run(
 
     Raises:
         EvaluationError: the tracker can't be built in a worker process.
+        DataError: see `pending`.
     """
     tell = progress or _silent
-    todo, there = pending(sequences, settings.folder, force)
+    todo, there = pending(sequences, settings, force)
     summary = RunSummary(skipped=there)
     for name in there:
         tell("skipped", name, 0, 0.0)
@@ -226,6 +236,7 @@ def _run_here(
 ) -> None:
     tracker = factory(device)
     for sequence in todo:
+        claim(settings.folder, settings.made_by, sequence)
         tell("start", sequence.name, len(sequence), 0.0)
         try:
             frames, seconds = run_one(tracker, sequence, settings)

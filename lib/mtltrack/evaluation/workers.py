@@ -12,6 +12,7 @@ import cv2
 import torch
 
 from mtltrack.evaluation.benchmarks.sequence import Sequence
+from mtltrack.evaluation.provenance import claim
 from mtltrack.evaluation.runner import (
     EvaluationError,
     Progress,
@@ -106,7 +107,7 @@ def run_workers(
         while workers:
             ready = wait([worker.connection for worker in workers])
             for worker in [item for item in workers if item.connection in ready]:
-                if not _hear(worker, queue, summary, tell):
+                if not _hear(worker, queue, settings, summary, tell):
                     workers.remove(worker)
                     worker.close()
                     if queue and worker.sequence is not None:  # it died; another takes its place
@@ -117,7 +118,9 @@ def run_workers(
             worker.close(patience=0.0)
 
 
-def _hear(worker: _Worker, queue: deque[Sequence], summary: RunSummary, tell: Progress) -> bool:
+def _hear(
+    worker: _Worker, queue: deque[Sequence], settings: Settings, summary: RunSummary, tell: Progress
+) -> bool:
     """Take one message of a worker and give it the next sequence; False when the worker is at its end."""
     try:
         kind, text, frames, seconds = worker.connection.recv()
@@ -125,9 +128,8 @@ def _hear(worker: _Worker, queue: deque[Sequence], summary: RunSummary, tell: Pr
         worker.process.join()
         if worker.sequence is None:
             raise EvaluationError(
-                f"a worker process ended with status {worker.process.exitcode} before it had a tracker; run "
-                "with "
-                "--threads 1 to see why"
+                f"a worker process ended with status {worker.process.exitcode} before it had a tracker; "
+                "run with --threads 1 to see why"
             ) from None
         name = worker.sequence.name
         summary.failed[name] = f"the worker process died with status {worker.process.exitcode}"
@@ -144,7 +146,8 @@ def _hear(worker: _Worker, queue: deque[Sequence], summary: RunSummary, tell: Pr
     if not queue:
         worker.give(None)
         return False
-    worker.give(queue.popleft())
-    if worker.sequence is not None:
-        tell("start", worker.sequence.name, len(worker.sequence), 0.0)
+    sequence = queue.popleft()
+    claim(settings.folder, settings.made_by, sequence)
+    worker.give(sequence)
+    tell("start", sequence.name, len(sequence), 0.0)
     return True

@@ -10,6 +10,7 @@ import pytest
 from fake_trackers import walk, write_sequence
 
 from mtltrack.core.errors import DataError
+from mtltrack.data.datasets.folder import FolderSequences
 from mtltrack.evaluation.benchmarks import known, load_benchmark, parse_ranges
 from mtltrack.evaluation.benchmarks.reading import first_image_numbers, image_files
 
@@ -40,6 +41,26 @@ def test_images_are_sorted_by_their_number(tmp_path: Path) -> None:
     for name in ("frame10.jpg", "frame9.jpg", "frame100.jpg", "readme.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in image_files(tmp_path)] == ["frame9.jpg", "frame10.jpg", "frame100.jpg"]
+
+
+@pytest.mark.parametrize("place", ["img", "imgs", "images", "color", ""])
+def test_training_and_testing_take_the_same_images(tmp_path: Path, place: str) -> None:
+    names = ["cam2_9.jpg", "cam2_10.jpg", "cam10_1.jpg"]  # in the order of people
+    (tmp_path / "a" / "img").mkdir(parents=True)  # is empty unless it is the place
+    (tmp_path / "a" / place).mkdir(exist_ok=True)
+    for name in names:
+        (tmp_path / "a" / place / name).touch()
+    boxes_file(tmp_path / "a" / "groundtruth.txt", 3)
+    tested = load_benchmark(str(tmp_path)).sequences[0].frames
+    assert list(tested) == [tmp_path / "a" / place / name for name in names]
+    trained = FolderSequences(tmp_path)
+    assert [tmp_path / trained._image_key(0, frame) for frame in range(3)] == list(tested)
+
+
+def test_a_sequence_without_images(tmp_path: Path) -> None:
+    boxes_file(tmp_path / "a" / "groundtruth.txt", 3)
+    with pytest.raises(DataError, match=r"no images in .*a, nor below it in img, imgs, images, color"):
+        load_benchmark(str(tmp_path))
 
 
 def test_ranges(tmp_path: Path) -> None:

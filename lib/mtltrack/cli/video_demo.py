@@ -115,9 +115,8 @@ def first_box(given: Sequence[float] | None, frame: Image) -> list[float]:
     if given is None:
         if not has_display():
             raise DataError(
-                "there is no display to draw the target's box on; give it by --optional_box X Y W H (pixels "
-                "of the "
-                "first frame)"
+                "there is no display to draw the target's box on; give it by --optional_box X Y W H "
+                "(pixels of the first frame)"
             )
         given = [float(value) for value in cv2.selectROI(WINDOW, frame[..., ::-1], showCrosshair=False)]
     x, y, w, h = given

@@ -1,4 +1,4 @@
-"""Reading images."""
+"""Finding and reading images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 
 from mtltrack.core.errors import DataError
+from mtltrack.data.stores import Store
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_FOLDERS = ("img", "imgs", "images", "color")  # where a sequence's folder may hold its images
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _TAIL = 4096  # some cameras append data of their own behind the end marker
 
@@ -15,6 +17,35 @@ _TAIL = 4096  # some cameras append data of their own behind the end marker
 def is_image(name: str) -> bool:
     """Say whether the file name ends like an image's."""
     return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def images_in(store: Store, folder: str = "") -> list[str]:
+    """Return the keys of the images directly below a folder, in natural order (2.jpg before 10.jpg)."""
+    start = f"{folder}/" if folder else ""
+    return [f"{start}{name}" for name in store.list(folder) if is_image(name)]
+
+
+def sequence_images(store: Store, folder: str = "") -> list[str]:
+    """Return the keys of a sequence's images, in natural order; training and testing both use it.
+
+    Args:
+        store: where the sequence lies.
+        folder: of the sequence; "" is the store's own.
+
+    Returns:
+        The images of the first of IMAGE_FOLDERS that has any, or else those of the folder itself.
+
+    Raises:
+        DataError: there are none.
+    """
+    places = [*(f"{folder}/{name}" if folder else name for name in IMAGE_FOLDERS), folder]
+    for place in places:
+        if images := images_in(store, place):
+            return images
+    raise DataError(
+        f"there are no images in {store.locate(folder)}, nor below it in {', '.join(IMAGE_FOLDERS)}. "
+        "Add them."
+    )
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:

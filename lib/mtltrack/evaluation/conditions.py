@@ -53,9 +53,8 @@ def _metric_for(answer: dict[str, Any], folder: ResultFolder) -> ConditionMetric
     names = names[:-1] if multi else names  # Normal is the absence of every flag
     if len(answer["probabilities"]) != len(names):
         raise DataError(
-            f"the results in '{folder.path}' have {len(answer['probabilities'])} classes, the labels "
-            f"{len(names)}: "
-            f"{', '.join(names)}"
+            f"the results in '{folder.path}' have {len(answer['probabilities'])} classes, "
+            f"the labels {len(names)}: {', '.join(names)}"
         )
     return ConditionMetrics(names, multi_label=multi)
 

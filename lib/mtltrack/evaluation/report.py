@@ -108,8 +108,7 @@ def truths_of(benchmark: Benchmark) -> list[Truth]:
     if hidden:
         raise DataError(
             f"{benchmark.name} can't be scored here: only the first box of its sequences is public "
-            f"({hidden[0]}, ...). "
-            "Send the result files to its server"
+            f"({hidden[0]}, ...). Send the result files to its server"
         )
     return [
         Truth(item.name, item.boxes_xywh, item.visible, item.cover, item.frames[0])
@@ -192,9 +191,8 @@ def _read(folder: ResultFolder, truth: Truth, allow_partial: bool) -> Array:
     if len(boxes) != len(truth.boxes_xywh) and not allow_partial:
         raise DataError(
             f"'{path}' holds {len(boxes)} boxes, the ground truth of '{truth.name}' {len(truth.boxes_xywh)}. "
-            "Was "
-            "another range of frames tested (--frames)? --allow-partial cuts a longer result and pads a "
-            "shorter one"
+            "Was another range of frames tested (--frames)? --allow-partial cuts a longer result and pads "
+            "a shorter one"
         )
     return boxes
 
@@ -232,8 +230,10 @@ def _renamed(scores: Scores) -> Scores:
 
 
 def save(reports: Items[TrackerReport], benchmark: str, rules: Rules, folder: Path) -> tuple[Path, Path]:
-    """Write `analysis_<benchmark>.csv` (a line a tracker and sequence) and `.json` (with the rules); return "
-    "both."""
+    """Write the scores as `analysis_<benchmark>.csv` and, with the rules, `.json`; return both paths.
+
+    The CSV has a line for each tracker's mean and for each of its sequences.
+    """
     rows = [
         {"tracker": report.tracker, "sequence": name, **scores}
         for report in reports

@@ -1,6 +1,6 @@
 """A folder of sequences in the OTB layout: the way to train on one's own videos.
 
-    <root>/<sequence>/img/0001.jpg ...      (or the images directly in <root>/<sequence>)
+    <root>/<sequence>/img/0001.jpg ...      (or in imgs, images, color, or directly in <root>/<sequence>)
     <root>/<sequence>/groundtruth_rect.txt  (or any one groundtruth*.txt): x,y,w,h a frame
     <root>/<sequence>/attrs.txt             (optional: OTB attributes, see CONDITIONS)
 
@@ -22,7 +22,7 @@ from mtltrack.core.errors import ConfigError, DataError, did_you_mean
 from mtltrack.core.registry import DATASETS
 from mtltrack.data.annotations import decode_text, same_count
 from mtltrack.data.datasets.base import StoredSequences, present
-from mtltrack.data.images import is_image
+from mtltrack.data.images import sequence_images
 from mtltrack.data.labels import (
     attributes_of,
     condition_labels,
@@ -112,14 +112,7 @@ class FolderSequences(StoredSequences):
     def _list_images(self, i: int) -> list[str]:
         """Return the keys of the used frames."""
         folder = self._entries[i].folder
-        for place in (f"{folder}/img", folder):
-            images = [f"{place}/{entry}" for entry in self.store.list(place) if is_image(entry)]
-            if images:
-                break
-        else:
-            raise DataError(
-                f"there are no images in {self.store.locate(f'{folder}/img')} or above it. Add them."
-            )
+        images = sequence_images(self.store, folder)
         key = self._entries[i].boxes_key
         boxes, _ = self._boxes(self.store, key)
         same_count(self.store.locate(key), len(boxes), f"the folder of {images[0]}", len(images))

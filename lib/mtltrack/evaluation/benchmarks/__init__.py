@@ -46,9 +46,8 @@ def load_benchmark(
         benchmark = LOADERS[dataset](dataset_root(dataset))
     elif dataset in NOT_BUILT:
         raise DataError(
-            f"the benchmark '{dataset}' isn't built yet. Built: {', '.join(LOADERS)}; any other data can be "
-            "given as a "
-            "folder of sequences (images in img/, groundtruth.txt with x,y,w,h a line)"
+            f"the benchmark '{dataset}' isn't built yet. Built: {', '.join(LOADERS)}; any other data can "
+            "be given as a folder of sequences (images in img/, groundtruth.txt with x,y,w,h a line)"
         )
     else:
         benchmark = folder_benchmark(Path(dataset).expanduser(), one_based=one_based)
@@ -69,8 +68,7 @@ def folder_benchmark(folder: Path, *, one_based: bool = True) -> Benchmark:
     if not sequences:
         raise DataError(
             f"no sequence found in '{folder}': wanted <sequence>/groundtruth.txt (or groundtruth_rect.txt) "
-            "with a line "
-            "x,y,w,h a frame, and the images in <sequence>/img"
+            "with a line x,y,w,h a frame, and the images in <sequence>/img"
         )
     sequences = [replace(item, one_based=one_based) for item in sequences]
     return Benchmark(folder.resolve().name, tuple(sequences))

@@ -13,27 +13,20 @@ from numpy.typing import NDArray
 
 from mtltrack.core.errors import DataError
 from mtltrack.data.annotations import decode_text, parse_flags
-from mtltrack.data.images import is_image
+from mtltrack.data.images import images_in, sequence_images
+from mtltrack.data.stores import FolderStore
 from mtltrack.evaluation.benchmarks.sequence import Sequence
 from mtltrack.evaluation.results import read_boxes
 
-IMAGE_FOLDERS = ("img", "imgs", "images", "color")
-
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the images of a folder in the order of the last number of their names."""
-    files = [path for path in folder.iterdir() if is_image(path.name)]
-    return sorted(files, key=lambda path: (_number(path), path.name))
+    """Return the images of a folder in natural order."""
+    return [folder / name for name in images_in(FolderStore(folder))]
 
 
 def _number(path: Path) -> int:
     digits = re.findall(r"\d+", path.stem)
     return int(digits[-1]) if digits else 0
-
-
-def image_folder(folder: Path) -> Path:
-    """Return the sub-folder that holds a sequence's images, or the folder itself."""
-    return next((folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()), folder)
 
 
 def annotation_files(folder: Path) -> list[Path]:
@@ -49,9 +42,8 @@ def annotation_files(folder: Path) -> list[Path]:
     files = sorted(folder.glob("groundtruth*.txt"))
     if len(files) > 1:
         raise DataError(
-            f"'{folder}' has several ground truth files ({', '.join(path.name for path in files)}); name the "
-            "right one "
-            "groundtruth.txt"
+            f"'{folder}' has several ground truth files ({', '.join(path.name for path in files)}); "
+            "name the right one groundtruth.txt"
         )
     return files
 
@@ -100,7 +92,7 @@ def read_flags(path: Path, frames: int) -> NDArray[np.int64]:
 def folder_sequences(folder: Path, benchmark: str = "") -> list[Sequence]:
     """Return the sequence or, for several ground truth files, sequences of one folder in OTB's layout."""
     files = annotation_files(folder)
-    images = image_files(image_folder(folder))
+    images = [folder / key for key in sequence_images(FolderStore(folder))] if files else []
     sequences = []
     for path in files:
         target = re.search(r"\.(\d+)\.txt$", path.name)

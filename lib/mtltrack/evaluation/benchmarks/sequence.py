@@ -124,15 +124,13 @@ class Benchmark:
     notes: tuple[str, ...] = field(default=())
 
     def select(self, wanted: str | None, ranges: FrameRanges) -> Benchmark:
-        """Return the benchmark with only the sequence `wanted` (a name, or its number from 0), frames cut "
-        "to `ranges`."""
+        """Return the benchmark cut to `ranges`, with only the sequence `wanted`: a name, or a number from 0."""
         names = [sequence.name for sequence in self.sequences]
         for name in ranges:
             if name not in names:
                 raise DataError(
-                    f"--frames names '{name}', which is no sequence of "
-                    f"{self.name}.{did_you_mean(name, names)} "
-                    f"Sequences: {_listed(names)}"
+                    f"--frames names '{name}', which is no sequence of {self.name}."
+                    f"{did_you_mean(name, names)} Sequences: {_listed(names)}"
                 )
         chosen = [
             sequence for sequence in self.sequences if sequence.name in _matching(names, wanted, self.name)
@@ -149,9 +147,8 @@ def _matching(names: list[str], wanted: str | None, benchmark: str) -> set[str]:
     if wanted.isdecimal() and int(wanted) < len(names):
         return {names[int(wanted)]}
     raise DataError(
-        f"{benchmark} has no sequence '{wanted}'.{did_you_mean(wanted, names)} Give a name or a number from "
-        "0 to "
-        f"{len(names) - 1}. Sequences: {_listed(names)}"
+        f"{benchmark} has no sequence '{wanted}'.{did_you_mean(wanted, names)} "
+        f"Give a name or a number from 0 to {len(names) - 1}. Sequences: {_listed(names)}"
     )
 
 

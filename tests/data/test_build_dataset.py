@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from data_files import make_got10k
+from data_files import make_folder, make_got10k
 
 from mtltrack.core.errors import ConfigError, DataError
 from mtltrack.data import build_dataset, build_datasets
@@ -97,6 +97,28 @@ def test_label_folder_of_the_list_joins_where_it_fits(made: Made, tmp_path: Path
         "LabelledSequences",
     ]
     assert len(build_datasets(entries)) == 2
+
+
+def test_label_folder_of_the_list_that_fits_two_data_sets(made: Made, tmp_path: Path) -> None:
+    other = make_folder(tmp_path / "other", ("tram", "ship"))
+    labels = tmp_path / "labels"
+    (labels / "tram").mkdir(parents=True)
+    (labels / "tram" / "tram.jsonl").write_text("")
+    entries = [{"TYPE": "FolderSequences", "ROOT": str(root)} for root in (made("folder"), other)]
+    with pytest.raises(
+        DataError,
+        match=r"labels for 'tram', a sequence of both entry 1 and entry 2 \(folder\).*"
+        r"1 such names\. Write CLS_ANN_DIR into",
+    ):
+        build_datasets(entries, cls_ann_dir=labels)
+    own = {**entries[0], "CLS_ANN_DIR": str(labels)}
+    assert [type(dataset).__name__ for dataset in build_datasets([own, entries[1]])] == [
+        "LabelledSequences",
+        "FolderSequences",
+    ]
+    ship = {**entries[1], "RANGES": {"ship": [1, 9]}}
+    only_first = build_datasets([entries[0], ship], cls_ann_dir=labels)
+    assert [type(dataset).__name__ for dataset in only_first] == ["LabelledSequences", "FolderSequences"]
 
 
 def test_messages_name_the_nearest() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_files import FRAMES, make_folder, write_text
+from data_files import FRAMES, box_of, make_folder, write_text
 
 from mtltrack.core import conditions
 from mtltrack.core.conditions import condition_names, normal_index, priority_order
 from mtltrack.core.errors import DataError
-from mtltrack.data.datasets import FolderSequences
+from mtltrack.data.datasets import FolderSequences, ImagenetVid
 from mtltrack.data.labels import attributes_of, otb_flags, otb_mapping, read_attribute_file, single_labels
 from mtltrack.data.sidecars import LabelledSequences, read_sidecar
 
@@ -167,6 +167,82 @@ def test_time_stamps_of_some_frames_only(tmp_path: Path, made: Callable[[str], P
     sidecar(tmp_path, [line(1, timestamp=0.0), line(2)])
     with pytest.raises(DataError, match=r"bike\.jsonl: frame 2 has no timestamp, but others have"):
         LabelledSequences(FolderSequences(made("folder")), tmp_path).sequence(0)
+
+
+def corners(frame: int, shift: float = 0, longer: float = 0) -> list[float]:
+    """x1, y1, x2, y2 of a frame that counts from 1."""
+    x, y, w, h = box_of(frame - 1)
+    return [x + shift, y + shift, x + w + shift + longer, y + h + shift + longer]
+
+
+@pytest.mark.parametrize(("shift", "longer"), [(0, 0), (1, 0), (1, -1), (0, -1)])
+def test_boxes_that_agree_but_for_the_way_of_counting(
+    shift: float, longer: float, tmp_path: Path, made: Callable[[str], Path]
+) -> None:
+    lines = [line(n, "low_res", ground_truth_bbox=corners(n, shift, longer)) for n in range(1, FRAMES + 1)]
+    lines[6] = line(7, ground_truth_bbox=[0, 0, 5, 5])  # a few frames may differ
+    lines[7] = line(8, ground_truth_bbox=[0, 0, 0, 0])
+    lines[8] = line(9, ground_truth_bbox=[float("nan")] * 4)
+    sidecar(tmp_path, lines)
+    data = FolderSequences(made("folder"), ranges={"bike": [6, 20]})
+    assert LabelledSequences(data, tmp_path).sequence(0).labels["cls"]["valid"].all()
+
+
+def test_tiny_boxes_may_be_a_pixel_off(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", ("bike",))
+    write_text(root / "bike" / "groundtruth_rect.txt", "11,21,3,3\n" * FRAMES)
+    sidecar(tmp_path / "labels", [line(1, ground_truth_bbox=[11, 21, 13, 23])])  # IoU 4/9 as it stands
+    assert LabelledSequences(FolderSequences(root), tmp_path / "labels").sequence(0).labels["cls"]["valid"][0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            [line(1), line(2, sequence_name="car")],
+            r"bike\.jsonl:2: sequence_name is 'car', but the file stands for the sequence 'bike'\. Put the",
+        ),
+        (
+            [line(1), line(FRAMES + 1)],
+            r"bike\.jsonl:2: frame_id 25 is beyond .* 24 frames\. Correct the line",
+        ),
+        (
+            [line(n, ground_truth_bbox=[n, 30, n + 12, 40]) for n in range(1, FRAMES + 1)],
+            r"bike\.jsonl:1: ground_truth_bbox \[1.0, 30.0, 13.0, 40.0\] of frame 1 isn't the target of "
+            r"'bike' at \[8.0, 10.0, 20.0, 20.0\]: so on 7 of 7 .* correct CLS_ANN_DIR",
+        ),
+        ([line(1, ground_truth_bbox=[18, 20, 12, 10])], r"ground_truth_bbox: wanted x2 >= x1 and y2 >= y1"),
+        ([line(1, sequence_name=4)], r"bike\.jsonl:1: sequence_name: wanted a string, found 4"),
+    ],
+)
+def test_labels_of_another_sequence_are_refused(
+    lines: list[str], message: str, tmp_path: Path, made: Callable[[str], Path]
+) -> None:
+    sidecar(tmp_path, lines)
+    with pytest.raises(DataError, match=message):
+        LabelledSequences(FolderSequences(made("folder")), tmp_path).sequence(0)
+
+
+def test_frames_beyond_a_range_are_left_out_but_not_beyond_the_sequence(
+    tmp_path: Path, made: Callable[[str], Path]
+) -> None:
+    data = FolderSequences(made("folder"), ranges={"bike": [3, 6]})
+    path = sidecar(tmp_path, [line(4), line(FRAMES)])
+    assert LabelledSequences(data, tmp_path).sequence(0).labels["cls"]["valid"].sum() == 1
+    write_text(path, line(FRAMES + 1))
+    with pytest.raises(DataError, match="frame_id 25 is beyond"):
+        LabelledSequences(data, tmp_path).sequence(0)
+
+
+def test_slashes_in_a_name_are_underscores_in_the_label_folder(
+    tmp_path: Path, made: Callable[[str], Path]
+) -> None:
+    data = ImagenetVid(made("vid"))
+    name = data.sequence_name(0)
+    assert name == "0002/00000031/0"
+    sidecar(tmp_path, [line(1, "low_res", sequence_name=name)], "0002_00000031_0")
+    labelled = LabelledSequences(data, tmp_path)
+    assert labelled.num_labelled == 1 and labelled.sequence(0).labels["cls"]["valid"][0]
 
 
 def test_a_label_folder_that_fits_no_sequence(tmp_path: Path, made: Callable[[str], Path]) -> None:

@@ -11,7 +11,7 @@ from mtltrack.core.errors import ConfigError, DataError, did_you_mean
 from mtltrack.core.paths import dataset_root, expand_path
 from mtltrack.core.registry import DATASETS, TRANSFORMS, Registry
 from mtltrack.data.sequences import SequenceDataset
-from mtltrack.data.sidecars import LabelledSequences, count_labelled
+from mtltrack.data.sidecars import LabelledSequences, labelled_names
 from mtltrack.data.transforms import CropTransform
 
 PATH_ARGUMENTS = ("root", "attributes", "split_file")
@@ -64,7 +64,7 @@ def build_dataset(
     if not cls_ann_dir:
         return dataset
     folder = expand_path(cls_ann_dir)
-    return LabelledSequences(dataset, folder) if count_labelled(dataset, folder) else dataset
+    return LabelledSequences(dataset, folder) if labelled_names(dataset, folder) else dataset
 
 
 def build_datasets(
@@ -73,7 +73,7 @@ def build_datasets(
     """Build all data sets of DATASETS_NAME; arguments and errors are those of `build_dataset`.
 
     Raises:
-        DataError: `cls_ann_dir` has labels for none of them.
+        DataError: `cls_ann_dir` has labels for none of them, or for sequences of the same name in two.
     """
     datasets = [build_dataset(entry, use_lmdb, cls_ann_dir) for entry in entries]
     if cls_ann_dir and not any(isinstance(dataset, LabelledSequences) for dataset in datasets):
@@ -82,7 +82,30 @@ def build_datasets(
             f"CLS_ANN_DIR: {expand_path(cls_ann_dir)} has labels for no sequence of {names}. "
             "Wanted <sequence>/<sequence>.jsonl in it (docs/data.md)."
         )
+    if cls_ann_dir:
+        _refuse_shared_names(entries, datasets, expand_path(cls_ann_dir))
     return datasets
+
+
+def _refuse_shared_names(
+    entries: Sequence[str | Mapping[str, Any]], datasets: Sequence[SequenceDataset], folder: Path
+) -> None:
+    """Raise DataError when the folder of the list would label same-named sequences of two data sets."""
+    owners: dict[str, int] = {}
+    for number, (entry, dataset) in enumerate(zip(entries, datasets, strict=True), start=1):
+        own_dir = not isinstance(entry, str) and any(str(key).lower() == "cls_ann_dir" for key in entry)
+        if own_dir or not isinstance(dataset, LabelledSequences):
+            continue
+        names = sorted(labelled_names(dataset, folder))
+        shared = [name for name in names if name in owners]
+        if shared:
+            raise DataError(
+                f"CLS_ANN_DIR: {folder} has labels for '{shared[0]}', a sequence of both entry "
+                f"{owners[shared[0]]} and entry {number} ({dataset.name}) of DATASETS_NAME; {len(shared)} "
+                "such names. Write CLS_ANN_DIR into the entries that the labels belong to "
+                "({TYPE: ..., CLS_ANN_DIR: ...}), not beside the list."
+            )
+        owners.update(dict.fromkeys(names, number))
 
 
 def _build_named(name: str, use_lmdb: bool) -> SequenceDataset:

@@ -26,6 +26,7 @@ class SequenceInfo:
         labels: one entry a task, its arrays with leading F: `valid` (F,) bool and the task's own;
             cls: `index` (F,) int64 (-100 absent) and `flags` (F, 10) bool.
         first_frame: number of the first frame in the whole sequence, counted from 1 (for messages).
+        whole_length: frames of the whole sequence, of which these may be a part; None when that isn't known.
         faults: frame -> message for frames whose annotation can't be used: drawing one makes a bad sample.
         annotations: task -> frame -> what a side-car file says of it, as read, for the tasks that build
             their labels from it: `mask`, `plate`, `alert`.
@@ -40,6 +41,7 @@ class SequenceInfo:
     timestamps: np.ndarray | None = None
     labels: FrameLabels = field(default_factory=dict)
     first_frame: int = 1
+    whole_length: int | None = None
     faults: dict[int, str] = field(default_factory=dict)
     annotations: dict[str, dict[int, Any]] = field(default_factory=dict)
     has_text: bool = False

@@ -1,6 +1,7 @@
 """The JSONL files beside a data set that label its frames: <CLS_ANN_DIR>/<sequence>/<sequence>.jsonl.
 
-One JSON object a line, one line a frame, see docs/data.md. A frame without a line is unlabelled.
+One JSON object a line, one line a frame, see docs/data.md. A frame without a line is unlabelled. That a file
+belongs to the sequence of its name is checked by what else it says: the name, the frames and their boxes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mtltrack.core.errors import DataError
 from mtltrack.data.labels import condition_labels
 from mtltrack.data.recent import Recent
 from mtltrack.data.sequences import SequenceDataset, SequenceInfo
+from mtltrack.data.sidecar_checks import check_belongs, sidecar_name
 
 GROUPS = ("cv_response", "vlm_response")
 
@@ -33,6 +35,9 @@ class SidecarFile:
         masks: COCO run-length object or relative PNG path.
         plates: {"bbox": [x1, y1, x2, y2] or None, "text": str or None}.
         alerts: 0 or 1.
+        boxes: [x1, y1, x2, y2], of the frames whose line has one with an area.
+        lines: number of the frame's line, from 1.
+        names: each `sequence_name` -> number of the first line that has it.
     """
 
     flags: dict[int, np.ndarray] = field(default_factory=dict)
@@ -40,6 +45,9 @@ class SidecarFile:
     masks: dict[int, Any] = field(default_factory=dict)
     plates: dict[int, dict[str, Any]] = field(default_factory=dict)
     alerts: dict[int, int] = field(default_factory=dict)
+    boxes: dict[int, list[float]] = field(default_factory=dict)
+    lines: dict[int, int] = field(default_factory=dict)
+    names: dict[str, int] = field(default_factory=dict)
 
 
 def _number(value: Any) -> float:
@@ -55,6 +63,20 @@ def _box(value: Any) -> list[float]:
     if box[2] < box[0] or box[3] < box[1]:
         raise ValueError(f"wanted x2 >= x1 and y2 >= y1, found {value!r}")
     return box
+
+
+def _truth(value: Any) -> list[float]:
+    """Return the box of the frame; [] where it has no area, as files write it for an absent target."""
+    if isinstance(value, list) and any(isinstance(item, float) and math.isnan(item) for item in value):
+        return []
+    box = _box(value)
+    return box if box[2] > box[0] and box[3] > box[1] else []
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"wanted a string, found {value!r}")
+    return value
 
 
 def _mask(value: Any) -> Any:
@@ -105,23 +127,33 @@ def _frame_id(line: Any) -> int:
     return frame
 
 
-def _read_line(line: Any, content: SidecarFile) -> None:
+def _read_line(line: Any, number: int, content: SidecarFile) -> None:
     frame = _frame_id(line)
+    if frame in content.lines:
+        raise ValueError(f"frame_id {frame} has been on line {content.lines[frame]} already")
+    content.lines[frame] = number
     optional: list[tuple[str, Callable[[Any], Any], dict[int, Any]]] = [
         ("timestamp", _number, content.timestamps),
         ("mask", _mask, content.masks),
         ("plate", _plate, content.plates),
         ("alert", _alert, content.alerts),
+        ("ground_truth_bbox", _truth, content.boxes),
     ]
     for key, check, table in optional:
         if line.get(key) is not None:
-            try:
-                table[frame] = check(line[key])
-            except ValueError as error:
-                raise ValueError(f"{key}: {error}") from error
+            table[frame] = _checked(line, key, check)
+    if line.get("sequence_name") is not None:
+        content.names.setdefault(_checked(line, "sequence_name", _name), number)
     flags = _flags(line)
     if flags is not None:
         content.flags[frame] = flags
+
+
+def _checked(line: Mapping[str, Any], key: str, check: Callable[[Any], Any]) -> Any:
+    try:
+        return check(line[key])
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
 
 
 def read_sidecar(path: str | Path) -> SidecarFile:
@@ -131,7 +163,6 @@ def read_sidecar(path: str | Path) -> SidecarFile:
         DataError: a line doesn't parse or holds something else than wanted; names file and line.
     """
     content = SidecarFile()
-    seen: dict[int, int] = {}
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -140,12 +171,7 @@ def read_sidecar(path: str | Path) -> SidecarFile:
         if not text.strip():
             continue
         try:
-            line = json.loads(text)
-            _read_line(line, content)
-            frame = line["frame_id"]
-            if frame in seen:
-                raise ValueError(f"frame_id {frame} has been on line {seen[frame]} already")
-            seen[frame] = number
+            _read_line(json.loads(text), number, content)
         except ValueError as error:
             raise DataError(f"{path}:{number}: {error}. Correct the line (format: docs/data.md).") from error
     return content
@@ -166,7 +192,7 @@ class LabelledSequences:
         self.dataset = dataset
         self.name = dataset.name
         self.folder = Path(folder)
-        self.num_labelled = count_labelled(dataset, self.folder)
+        self.num_labelled = len(labelled_names(dataset, self.folder))
         if self.num_labelled == 0:
             raise DataError(
                 f"CLS_ANN_DIR: {self.folder} has no labels for any of the {self.num_sequences} sequences "
@@ -197,12 +223,13 @@ class LabelledSequences:
         return join_labels(info, read_sidecar(path), path) if path.is_file() else info
 
 
-def _file(folder: Path, name: str) -> Path:
+def _file(folder: Path, sequence: str) -> Path:
+    name = sidecar_name(sequence)
     return folder / name / f"{name}.jsonl"
 
 
-def count_labelled(dataset: SequenceDataset, folder: Path) -> int:
-    """Return for how many sequences of a data set the folder has a file.
+def labelled_names(dataset: SequenceDataset, folder: Path) -> set[str]:
+    """Return the names of those sequences of a data set that the folder has a file for.
 
     Raises:
         DataError: the folder doesn't exist.
@@ -210,11 +237,17 @@ def count_labelled(dataset: SequenceDataset, folder: Path) -> int:
     if not folder.is_dir():
         raise DataError(f"CLS_ANN_DIR: the folder {folder} doesn't exist. Correct it in the YAML.")
     files = {entry.name for entry in folder.iterdir() if _file(folder, entry.name).is_file()}
-    return sum(dataset.sequence_name(i) in files for i in range(dataset.num_sequences))
+    names = (sidecar_name(dataset.sequence_name(i)) for i in range(dataset.num_sequences))
+    return {name for name in names if name in files}
 
 
 def join_labels(info: SequenceInfo, content: SidecarFile, path: Path) -> SequenceInfo:
-    """Return the sequence with a file's labels; lines about frames that aren't used are left out."""
+    """Return the sequence with a file's labels; lines about frames outside of its range are left out.
+
+    Raises:
+        DataError: the file speaks of another sequence, or some frames have time stamps and some have none.
+    """
+    check_belongs(info, content, path)
     frames = range(info.first_frame, info.first_frame + info.num_frames)
     flags = np.zeros((info.num_frames, len(conditions())), dtype=bool)
     valid = np.zeros(info.num_frames, dtype=bool)

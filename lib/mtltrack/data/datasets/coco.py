@@ -62,7 +62,7 @@ class Coco(StoredSequences):
     def _load(self, i: int) -> SequenceInfo:
         box = self._object_boxes[i]
         usable = bool(np.isfinite(box).all() and box[2] > 0 and box[3] > 0)
-        return SequenceInfo(self.names[i], box[None], np.array([usable]), is_video=False)
+        return SequenceInfo(self.names[i], box[None], np.array([usable]), is_video=False, whole_length=1)
 
     def _image_key(self, i: int, frame: int) -> str:  # noqa: ARG002  # a still image has one frame
         return f"{self._folder}/{self._image_names[self._image_rows[i]]}"

@@ -128,6 +128,7 @@ class FolderSequences(StoredSequences):
         name = self.names[i]
         frames = len(self._image_keys.get(i, self._list_images))
         boxes, faults = self._boxes(self.store, self._entries[i].boxes_key, zero_is_absent=False)
+        whole = len(boxes)
         start = self.ranges.get(name, (1, 0))[0] - 1
         boxes = boxes[start : start + frames]
         if self.one_based:
@@ -143,6 +144,7 @@ class FolderSequences(StoredSequences):
             fps=self.fps,
             labels=labels,
             first_frame=start + 1,
+            whole_length=whole,
             faults={frame - start: text for frame, text in faults.items() if 0 <= frame - start < frames},
         )
 

@@ -83,7 +83,14 @@ class Got10k(StoredSequences):
         cover = self._flags(self.store, f"{folder}/cover.label", len(boxes), key)
         visible = present(boxes) & (absent == 0) & (cover > 0)
         fps = self._fps(f"{folder}/meta_info.ini")
-        return SequenceInfo(self.names[i], np.nan_to_num(boxes), visible, fps=fps, faults=faults)
+        return SequenceInfo(
+            self.names[i],
+            np.nan_to_num(boxes),
+            visible,
+            fps=fps,
+            whole_length=len(boxes),
+            faults=faults,
+        )
 
     def _fps(self, key: str) -> float:
         """Return the annotation's frames a second; 10, the data set's rate, where no file says otherwise."""

@@ -66,7 +66,9 @@ class Lasot(StoredSequences):
         occluded = self._flags(self.store, f"{folder}/full_occlusion.txt", len(boxes), key)
         outside = self._flags(self.store, f"{folder}/out_of_view.txt", len(boxes), key)
         visible = present(boxes) & (occluded == 0) & (outside == 0)
-        return SequenceInfo(self.names[i], np.nan_to_num(boxes), visible, faults=faults)
+        return SequenceInfo(
+            self.names[i], np.nan_to_num(boxes), visible, whole_length=len(boxes), faults=faults
+        )
 
     def _image_key(self, i: int, frame: int) -> str:
         return f"{self._folder(i)}/img/{frame + 1:08d}.jpg"

@@ -54,7 +54,10 @@ class TrackingNet(StoredSequences):
 
     def _load(self, i: int) -> SequenceInfo:
         boxes, faults = self._boxes(self._store(i), f"anno/{self.names[i]}.txt")
-        return SequenceInfo(self.names[i], np.nan_to_num(boxes), present(boxes), faults=faults)
+        known = present(boxes)
+        return SequenceInfo(
+            self.names[i], np.nan_to_num(boxes), known, whole_length=len(boxes), faults=faults
+        )
 
     def _image_key(self, i: int, frame: int) -> str:
         return f"frames/{self.names[i]}/{frame}.jpg"

@@ -87,6 +87,7 @@ class SyntheticSequences:
             boxes_xywh=np.stack([item.box_xywh for item in truths]),
             visible=np.array([item.visible for item in truths]),
             fps=self.fps,
+            whole_length=self.num_frames,
             labels={"cls": {"valid": valid, "index": single_labels(flags), "flags": flags}},
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import lmdb
@@ -52,6 +53,31 @@ def test_goes_on_after_an_interruption(folder: Path, tmp_path: Path) -> None:
     assert (result.written, result.kept) == (3, 27)
 
 
+def test_a_changed_file_of_the_same_size_is_written_again(folder: Path, tmp_path: Path) -> None:
+    pack_folder(folder, tmp_path / "packed")
+    changed = folder / "s1" / "7.bin"
+    changed.write_bytes(b"y" * 107)
+    os.utime(changed, ns=(10**18, 10**18))
+    result = pack_folder(folder, tmp_path / "packed")
+    assert (result.written, result.unchanged, result.compared) == (1, 29, 0)
+    assert entries(tmp_path / "packed")["s1/7.bin"] == b"y" * 107
+    assert pack_folder(folder, tmp_path / "packed").unchanged == 30
+
+
+def test_files_of_unknown_or_other_times_are_compared_by_their_bytes(folder: Path, tmp_path: Path) -> None:
+    pack_folder(folder, tmp_path / "packed")
+    os.utime(folder / "s0" / "3.bin", ns=(10**18, 10**18))
+    result = pack_folder(folder, tmp_path / "packed")
+    assert (result.written, result.unchanged, result.compared, result.kept) == (0, 29, 1, 30)
+    for path in (tmp_path / "packed").glob("sources.mdb*"):  # as packed by other programs
+        path.unlink()
+    (folder / "s0" / "0.bin").write_bytes(b"z" * 100)
+    result = pack_folder(folder, tmp_path / "packed")
+    assert (result.written, result.unchanged, result.compared) == (1, 0, 29)
+    assert entries(tmp_path / "packed")["s0/0.bin"] == b"z" * 100
+    assert pack_folder(folder, tmp_path / "packed").unchanged == 30
+
+
 def test_room_grows_with_the_data(folder: Path, tmp_path: Path) -> None:
     (folder / "large.bin").write_bytes(bytes(3_000_000))
     pack_folder(folder, tmp_path / "packed", first_map_size=65536)
@@ -90,6 +116,12 @@ def test_command_prints_plain_lines_and_a_summary(
     assert make_lmdb.main([str(folder), target]) == 0
     output = capsys.readouterr().out
     assert "pack: 30 of 30 files" in output and "30 written, 0 were there" in output
+    os.utime(folder / "s0" / "3.bin", ns=(10**18, 10**18))
+    assert make_lmdb.main([str(folder), target]) == 0
+    assert (
+        "0 written, 30 were there: 29 of the size and time of change they had when packed, 1 of the same bytes)"
+        in capsys.readouterr().out
+    )
     assert make_lmdb.main([str(folder), target, "--verify-only"]) == 0
     assert "all by SHA-256" in capsys.readouterr().out
     assert make_lmdb.main([str(tmp_path / "no"), target]) == 1

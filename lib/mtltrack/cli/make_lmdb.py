@@ -24,7 +24,8 @@ EXAMPLES = """examples (the names on the right are those that local.yaml and --u
   done
   python tools/make_lmdb.py my_videos my_videos_lmdb               FolderSequences reads it as its ROOT
 
-An interrupted run goes on where it stopped: start it again with the same arguments."""
+An interrupted run goes on where it stopped: start it again with the same arguments. Files that have the size
+and time of change they had when packed are kept unread; others are read, and written if their bytes differ."""
 LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
 
 
@@ -41,8 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="compare every value with its file by SHA-256; without it, what this run wrote by SHA-256 and "
-        "what an earlier run wrote by size",
+        help="compare every value with its file by SHA-256; without it, what this run read by SHA-256 and "
+        "what it kept unread by size",
     )
     parser.add_argument(
         "--verify-only", action="store_true", help="compare as --verify does and write nothing"
@@ -95,12 +96,22 @@ def _summary(result: PackResult, arguments: argparse.Namespace) -> str:
     what = (
         "all by SHA-256"
         if arguments.verify or arguments.verify_only
-        else "new ones by SHA-256, old ones by size"
+        else "unread ones by size, the others by SHA-256"
     )
     return (
         f"{arguments.lmdb}: {result.files} files, {result.size / 1e6:.1f} MB "
-        f"({result.written} written, {result.kept} were there); verified, {what}"
+        f"({result.written} written, {result.kept} were there{_rule(result)}); verified, {what}"
     )
+
+
+def _rule(result: PackResult) -> str:
+    """Say by what rule files were kept."""
+    rules = (
+        (result.unchanged, "of the size and time of change they had when packed"),
+        (result.compared, "of the same bytes"),
+    )
+    parts = [f"{count} {rule}" for count, rule in rules if count]
+    return f": {', '.join(parts)}" if parts else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

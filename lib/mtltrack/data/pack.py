@@ -1,15 +1,19 @@
 """Packing a folder into an LMDB: relative paths as keys, file bytes as values.
 
-Interrupted packing goes on where it stopped: files whose key is there with the right size aren't read again.
+Interrupted packing goes on where it stopped. Beside the LMDB, `sources.mdb` holds the size and the time of the
+last change that each file had when it was packed: a file that still has both isn't read again; any other is,
+and is written unless its bytes are in the LMDB already.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import lmdb
 
@@ -18,6 +22,7 @@ from mtltrack.core.errors import DataError
 FIRST_MAP_SIZE = 1 << 30  # bytes; doubled whenever the LMDB is full
 BATCH_BYTES = 128 << 20  # written in one transaction
 MAX_KEY = 511  # bytes, LMDB's limit
+SOURCES = "sources.mdb"
 
 Progress = Callable[[str, int, int], None]
 """Called with a phase ("pack", "verify"), the files done and the files in all."""
@@ -34,16 +39,38 @@ class PackResult:
     Attributes:
         files: files of the folder, all of them in the LMDB now.
         written: files written by this run.
-        kept: files that an earlier run had written.
+        kept: files that an earlier run had written: `unchanged` and `compared`.
+        unchanged: of the kept, those that weren't read: size and time of change are those when packed.
+        compared: of the kept, those whose bytes were compared, since time or size weren't known to be these.
         size: bytes of all values.
         hashes: key -> SHA-256 of what this run wrote.
     """
 
     files: int = 0
     written: int = 0
-    kept: int = 0
+    unchanged: int = 0
+    compared: int = 0
     size: int = 0
     hashes: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> int:
+        return self.unchanged + self.compared
+
+
+class _Stamp(NamedTuple):
+    """Size in bytes and time of the last change in nanoseconds of a file."""
+
+    size: int
+    changed: int
+
+    @classmethod
+    def of(cls, path: Path) -> _Stamp:
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns)
+
+    def pack(self) -> bytes:
+        return struct.pack("<qq", *self)
 
 
 def list_files(folder: Path) -> list[str]:
@@ -77,7 +104,8 @@ def pack_folder(
 ) -> PackResult:
     """Pack a folder, or go on with it, and check the result.
 
-    What this run wrote is read back and compared by SHA-256; what an earlier run wrote, by size.
+    What this run wrote or compared is read back and checked by SHA-256; files that are as they were when an
+    earlier run packed them, by size.
 
     Args:
         folder: what to pack.
@@ -97,8 +125,11 @@ def pack_folder(
     keys = list_files(folder)
     target.mkdir(parents=True, exist_ok=True)
     try:
-        with lmdb.open(str(target), map_size=first_map_size, meminit=False) as environment:
-            result = _write(environment, folder, keys, progress)
+        with (
+            lmdb.open(str(target), map_size=first_map_size, meminit=False) as environment,
+            lmdb.open(str(target / SOURCES), subdir=False, map_size=first_map_size) as sources,
+        ):
+            result = _write(environment, sources, folder, keys, progress)
             environment.sync(True)
             _verify(environment, folder, keys, result, verify_all, progress)
     except (lmdb.Error, OSError) as error:
@@ -117,50 +148,61 @@ def verify_lmdb(folder: str | Path, target: str | Path, progress: Progress = qui
     if not (target / "data.mdb").is_file():
         raise DataError(f"there is no LMDB at {target}. Pack the folder first, without --verify-only.")
     with lmdb.open(str(target), readonly=True, lock=False) as environment:
-        result = PackResult(files=len(keys), kept=len(keys))
+        result = PackResult(files=len(keys), compared=len(keys))
         _verify(environment, folder, keys, result, True, progress)
     return result
 
 
 def _write(
-    environment: lmdb.Environment, folder: Path, keys: Sequence[str], progress: Progress
+    environment: lmdb.Environment,
+    sources: lmdb.Environment,
+    folder: Path,
+    keys: Sequence[str],
+    progress: Progress,
 ) -> PackResult:
     result = PackResult(files=len(keys))
     done = 0
     for batch in _batches(folder, keys):
-        with environment.begin() as transaction:
-            missing = [key for key, size in batch if _size(transaction, key) != size]
-        values = {key: (folder / key).read_bytes() for key in missing}
-        _put(environment, values)
-        result.hashes.update((key, hashlib.sha256(value).digest()) for key, value in values.items())
+        with environment.begin() as values, sources.begin() as stamps:
+            changed = {
+                key: stamp for key, stamp in batch.items() if not _unchanged(values, stamps, key, stamp)
+            }
+            contents = {key: (folder / key).read_bytes() for key in changed}
+            missing = {key: value for key, value in contents.items() if values.get(key.encode()) != value}
+        _put(environment, missing)
+        _put(
+            sources, {key: stamp.pack() for key, stamp in changed.items()}
+        )  # last: it vouches for the values
+        result.hashes.update((key, hashlib.sha256(value).digest()) for key, value in contents.items())
         result.written += len(missing)
-        result.kept += len(batch) - len(missing)
+        result.compared += len(changed) - len(missing)
+        result.unchanged += len(batch) - len(changed)
         done += len(batch)
         progress("pack", done, len(keys))
     return result
 
 
-def _batches(folder: Path, keys: Sequence[str]) -> Iterator[list[tuple[str, int]]]:
-    """Yield runs of (key, file size) that are written in one transaction."""
-    batch: list[tuple[str, int]] = []
+def _unchanged(values: lmdb.Transaction, stamps: lmdb.Transaction, key: str, stamp: _Stamp) -> bool:
+    """Say whether a file is as it was when its value was written."""
+    value = values.get(key.encode())
+    return value is not None and len(value) == stamp.size and stamps.get(key.encode()) == stamp.pack()
+
+
+def _batches(folder: Path, keys: Sequence[str]) -> Iterator[dict[str, _Stamp]]:
+    """Yield runs of files that are written in one transaction."""
+    batch: dict[str, _Stamp] = {}
     total = 0
     for key in keys:
-        size = (folder / key).stat().st_size
-        batch.append((key, size))
-        total += size
+        batch[key] = _Stamp.of(folder / key)
+        total += batch[key].size
         if total >= BATCH_BYTES or len(batch) >= 1000:
             yield batch
-            batch, total = [], 0
+            batch, total = {}, 0
     if batch:
         yield batch
 
 
-def _size(transaction: lmdb.Transaction, key: str) -> int | None:
-    value = transaction.get(key.encode())
-    return None if value is None else len(value)
-
-
-def _put(environment: lmdb.Environment, values: dict[str, bytes]) -> None:
+def _put(environment: lmdb.Environment, values: Mapping[str, bytes]) -> None:
     """Write values in one transaction; a full LMDB gets twice the room and the transaction is repeated."""
     while values:
         try:

@@ -73,6 +73,25 @@ def test_nonsense_in_unlabelled_entries_reaches_neither_loss_nor_gradient():
     )
 
 
+def test_nan_labels_without_validity_give_the_gradients_of_any_other_filler():
+    mask = valid([1, 0], [0, 1], [1, 1], [0, 0])
+
+    def gradients(filler: float) -> dict[str, Tensor]:
+        tracker, clip = make_tracker(), make_clip(cls_valid=mask)
+        clip.labels["box"]["valid"] = mask
+        for task, name in (("box", "cxcywh"), ("cls", "value")):
+            clip.labels[task][name][~mask] = filler
+        torch.manual_seed(0)
+        outputs = tracker(clip.normalised([0.5] * 3, [0.2] * 3))
+        total_loss(tracker.heads(), outputs, clip, {"cls": 0.1}).total.backward()
+        return {name: p.grad for name, p in tracker.named_parameters() if p.grad is not None}
+
+    usual = gradients(0.25)
+    for filler in (float("nan"), float("inf")):
+        for name, gradient in gradients(filler).items():
+            assert torch.equal(gradient, usual[name]), name
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["all invalid", "task unknown to the batch"])
 def test_no_label_is_a_zero_with_zero_gradients(known):
     box = Fixed({"l1": 1.0}, l1=torch.ones(3, 2))

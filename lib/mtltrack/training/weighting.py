@@ -18,6 +18,7 @@ from mtltrack.core.errors import TrainingError
 from mtltrack.core.types import Clip, TaskOutput
 
 BOX = "box"
+FILLER = 0.5  # as a box in [0, 1]: in the middle, half as wide as the crop
 
 Counts = dict[str, Tensor]
 
@@ -151,7 +152,7 @@ def _task_loss(
     if valid is None:
         return anchor
     loss = anchor
-    for term, values in head.loss_terms(_in_float32(output), clip.labels[task]).items():
+    for term, values in head.loss_terms(_in_float32(output), _harmless(clip.labels[task], valid)).items():
         _check_term(task, term, values, valid, weights)
         labelled = torch.where(valid, values, torch.zeros_like(values))  # (B, T)
         reduced = scale * (labelled.sum(dim=0) / count.clamp(min=1)).sum()
@@ -159,6 +160,21 @@ def _task_loss(
         report.per_sample[f"{task}/{term}"] = labelled.detach()
         loss = loss + weights[term] * reduced
     return loss
+
+
+def _harmless(labels: Mapping[str, Tensor], valid: Tensor) -> dict[str, Tensor]:
+    """Return the labels with `FILLER` for the numbers in entries that aren't valid.
+
+    Masking the loss isn't enough: the gradient of a masked NaN is 0 * NaN.
+    """
+
+    def fill(value: Tensor) -> Tensor:
+        if not value.is_floating_point() or value.shape[: valid.dim()] != valid.shape:
+            return value
+        mask = valid.reshape(*valid.shape, *[1] * (value.dim() - valid.dim()))
+        return torch.where(mask, value, torch.full_like(value, FILLER))
+
+    return {name: fill(value) for name, value in labels.items()}
 
 
 def _check_term(task: str, term: str, values: Tensor, valid: Tensor, weights: Mapping[str, float]) -> None:

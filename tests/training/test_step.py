@@ -13,8 +13,8 @@ from mtltrack.training.step import StepRunner
 MEAN, STD = [0.5, 0.5, 0.5], [0.2, 0.2, 0.2]
 
 
-def runner(tracker, learning_rate=0.1, **options) -> StepRunner:
-    accelerator = Accelerator(cpu=True)
+def runner(tracker, accelerator=None, learning_rate=0.1, **options) -> StepRunner:
+    accelerator = accelerator or Accelerator(cpu=True)
     tracker.backbone.cls_token.requires_grad_(False)
     parameters = [parameter for parameter in tracker.parameters() if parameter.requires_grad]
     model, optimizer = accelerator.prepare(tracker, torch.optim.SGD(parameters, lr=learning_rate))
@@ -48,7 +48,7 @@ def test_the_gradient_of_the_backbone_is_that_of_the_box_plus_lambda_times_that_
     def gradient(lambdas, excluded=()):
         tracker = still_tracker()
         before = state_of(tracker.backbone)
-        runner(tracker, 1.0, lambdas=lambdas, excluded=excluded).run([make_clip()], None)
+        runner(tracker, learning_rate=1.0, lambdas=lambdas, excluded=excluded).run([make_clip()], None)
         return {name: before[name] - value for name, value in tracker.backbone.named_parameters()}
 
     box, cls = gradient({"cls": 1.0}, excluded={"cls"}), gradient({"cls": 1.0}, excluded={"box"})
@@ -60,8 +60,8 @@ def test_the_gradient_of_the_backbone_is_that_of_the_box_plus_lambda_times_that_
 def test_clipping_bounds_the_step_and_reports_the_norm_before():
     free, clipped = still_tracker(), still_tracker()
     before = state_of(free)
-    norm = runner(free, 1.0).run([make_clip()], None).grad_norm
-    assert runner(clipped, 1.0, grad_clip_norm=0.01).run(
+    norm = runner(free, learning_rate=1.0).run([make_clip()], None).grad_norm
+    assert runner(clipped, learning_rate=1.0, grad_clip_norm=0.01).run(
         [make_clip()], None
     ).grad_norm.item() == pytest.approx(norm.item())
     moved = [(before[name] - value).flatten() for name, value in clipped.named_parameters()]
@@ -117,3 +117,46 @@ def test_a_batch_without_labels_moves_nothing():
     assert result.refused is None and result.scalars["total"].item() == 0 and result.grad_norm.item() == 0
     assert result.measured["cls"].item() == 0
     assert not changed(before, tracker.state_dict())
+
+
+class ScalingAccelerator(Accelerator):
+    """fp16's gradient scaler on a CPU, where accelerate offers none."""
+
+    def __init__(self) -> None:
+        super().__init__(cpu=True)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+
+    def unscale_gradients(self, optimizer=None):
+        for prepared in self._optimizers if optimizer is None else [optimizer]:
+            self.scaler.unscale_(prepared.optimizer)
+
+
+def test_a_scaled_step_is_the_step():
+    plain, scaled = still_tracker(), still_tracker()
+    one = runner(plain, grad_clip_norm=0.1).run([make_clip()], None)
+    other = runner(scaled, ScalingAccelerator(), grad_clip_norm=0.1).run([make_clip()], None)
+    assert other.refused is None and other.grad_norm.item() == pytest.approx(one.grad_norm.item(), rel=1e-5)
+    for first, second in zip(plain.parameters(), scaled.parameters(), strict=True):
+        torch.testing.assert_close(first, second)
+
+
+def test_steps_that_a_gradient_scaler_would_skip_are_refused_leave_no_trace_and_end():
+    tracker, accelerator = make_tracker(), ScalingAccelerator()
+    tracker.train()
+    steps = runner(tracker, accelerator)
+    before = state_of(tracker)
+    hook = tracker.cls_head.layer.bias.register_hook(lambda gradient: gradient * float("inf"))
+    for _ in range(9):
+        refused = steps.run([make_clip()], None).refused
+    assert refused is not None and "gradient not finite at cls_head.layer.bias" in refused
+    assert "the scale of the gradients is now 2" in refused  # 1024 halved nine times
+    assert not changed(before, tracker.state_dict()), "weights and batch statistics stay"
+    hook.remove()
+    assert steps.run([make_clip()], None).refused is None and changed(before, tracker.state_dict())
+    tracker.cls_head.layer.bias.register_hook(lambda gradient: gradient * float("nan"))
+    for _ in range(9):
+        steps.run([make_clip()], None)
+    with pytest.raises(
+        TrainingError, match="10 steps in a row were not finite; the last: gradient not finite"
+    ):
+        steps.run([make_clip()], None)

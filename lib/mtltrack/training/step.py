@@ -131,11 +131,12 @@ class StepRunner:
         return torch.as_tensor(get_total_norm(gradients), device=self.accelerator.device).detach()
 
     def _is_finite(self, result: StepResult) -> bool:
-        """Tell, the same on every rank, whether the step may be made: a step's one wait for the device."""
-        finite = torch.isfinite(result.scalars["total"])
-        if self.accelerator.scaler is None:  # a scaler looks for infinite gradients itself and skips the step
-            finite = finite & torch.isfinite(result.grad_norm)
-        flag = finite.float()
+        """Tell, the same on every rank, whether the step may be made: a step's one wait for the device.
+
+        A gradient scaler would skip the same steps, but in silence and without end, and batch statistics
+        would keep their trace; so they are refused here, which lowers its scale as well.
+        """
+        flag = (torch.isfinite(result.scalars["total"]) & torch.isfinite(result.grad_norm)).float()
         if world_size() > 1:
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MIN)
         return bool(flag.item())
@@ -146,7 +147,8 @@ class StepRunner:
         why = self._reason(reports, clips)
         self._statistics.restore()
         if self.accelerator.scaler is not None:
-            self.accelerator.scaler.update()
+            self.accelerator.scaler.update()  # it has seen the gradients when they were unscaled
+            why += f"; the scale of the gradients is now {self.accelerator.scaler.get_scale():g}"
         if self._refusals >= MOST_REFUSALS:
             raise TrainingError(
                 f"{self._refusals} steps in a row were not finite; the last: {why}. Lower the learning rate "

@@ -201,3 +201,38 @@ def test_the_single_stage_of_hiptrack_freezes_its_backbone_in_eval_mode_and_that
         enter_stage(tracker, stage)
         assert ("backbone" not in stage.trains) is frozen
         assert all(module.training is not frozen for module in tracker.backbone.modules())
+
+
+@pytest.mark.parametrize("script", ["hiptrack", "ostrack"])
+def test_nan_labels_without_validity_reach_no_gradient(script):
+    def gradients(filler):
+        tracker, stages = build(script)
+        enter_stage(tracker, stages["joint"])
+        batch = clip()
+        batch.labels["box"]["valid"] = batch.labels["box"]["valid"].clone()
+        batch.labels["box"]["valid"][0, 1] = batch.labels["box"]["valid"][1, 0] = False
+        batch.labels["box"]["cxcywh"][~batch.labels["box"]["valid"]] = filler
+        torch.manual_seed(1)
+        outputs = tracker(batch.normalised(MEAN, STD))
+        total_loss(tracker.heads(), outputs, batch, {"cls": 0.1}).total.backward()
+        return {name: p.grad for name, p in tracker.named_parameters() if p.requires_grad}
+
+    usual = gradients(0.4)
+    for name, gradient in gradients(float("nan")).items():
+        assert torch.equal(gradient, usual[name]), name
+
+
+@pytest.mark.parametrize("script", ["hiptrack", "ostrack"])
+@pytest.mark.parametrize("frames", [1, 2])
+def test_every_parameter_that_trains_has_a_gradient_after_one_clip(script, frames):
+    """What distributed training relies on: it waits for the gradient of every one of them."""
+    tracker, stages = build(script)
+    for stage in stages.values():
+        enter_stage(tracker, stage)
+        tracker.zero_grad()
+        batch = clip(frames=frames)
+        outputs = tracker(batch.normalised(MEAN, STD))
+        excluded = set(tracker.heads()) - stage.losses
+        total_loss(tracker.heads(), outputs, batch, {"cls": 0.1}, excluded=excluded).total.backward()
+        without = [name for name, p in tracker.named_parameters() if p.requires_grad and p.grad is None]
+        assert without == [], stage.name

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 
 from mtltrack.cli.build import assembly_of
 from mtltrack.core.config import Config
@@ -20,20 +20,17 @@ from mtltrack.training.stages import Schedule, Stage, plan_stages
 FROM_A_TRACKER = ("ostrack", "hiptrack", "own")
 
 
-def make_accelerator(cfg: Config, script: str) -> Accelerator:
+def make_accelerator(cfg: Config) -> Accelerator:
     """Return the accelerator of this process.
 
     Raises:
         ConfigError: fp16 without a GPU.
     """
     precision = precision_of(cfg, on_gpu=torch.cuda.is_available())
-    # with one search frame nothing is written to HIPTrack's memory: the encoder of search frames is idle
-    idle = assembly_of(script).history and cfg.DATA.SEARCH.NUMBER == 1
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # torchrun's
     return Accelerator(
         cpu=processes > 1 and not torch.cuda.is_available(),  # several processes without a GPU must say so
         mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=idle)],
     )
 
 

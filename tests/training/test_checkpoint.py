@@ -21,6 +21,7 @@ from mtltrack.training.checkpoint import (
     plain,
     save_resume,
     save_weights,
+    set_aside,
     write_atomically,
 )
 
@@ -117,7 +118,27 @@ def test_damaged_lonely_and_foreign_files_are_named(folder):
     with pytest.raises(CheckpointError, match="may be damaged; use --resume never"):
         load_resume(path)
     write_atomically({"format": 99}, path)
-    with pytest.raises(CheckpointError, match="resume format 99; this version reads 1"):
+    with pytest.raises(CheckpointError, match=r"resume format 99; this version reads 2.*--resume never"):
         load_resume(path)
     with pytest.raises(CheckpointError, match="train that configuration first"):
         newest_weights(folder.folder)
+
+
+def test_an_earlier_runs_checkpoints_are_moved_out_of_the_way(folder):
+    assert set_aside(folder) is None
+    for epoch in (3, 12):
+        save(folder, epoch)
+    other = folder.folder / "notes.pth.tar"
+    other.write_text("no checkpoint", encoding="utf-8")
+    first = set_aside(folder)
+    assert first.parent == folder.folder / "earlier" and other.exists()
+    assert sorted(file.name for file in first.iterdir()) == [
+        "HIPTrack_ep0003.pth.tar",
+        "HIPTrack_ep0012.pth.tar",
+        "HIPTrack_ep0012.resume.pt",
+    ]
+    assert find_resume(folder, "auto") is None
+    save(folder, 1)
+    assert newest_weights(folder.folder) == folder.weights_file(1)
+    second = set_aside(folder)  # within the same second
+    assert second != first and load_resume(second / "HIPTrack_ep0001.resume.pt")[0]["epoch"] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from mtltrack.cli.train import build_parser, main
 from mtltrack.cli.train_setup import keep_schedule, make_stages, precision_of, train_settings
 from mtltrack.core.config import config_from_dict, load_config
 from mtltrack.core.errors import ConfigError
+from mtltrack.data.synthetic.sequences import SyntheticSequences
 from mtltrack.training.trainer import Trainer
 
 YAML = """
@@ -107,6 +109,96 @@ def test_interrupting_and_resuming_changes_nothing(project, capsys, monkeypatch)
     assert main([*parts, "--seed", "1"]) == 1
     assert "seed: was 42, is 1" in capsys.readouterr().err
     assert "training failed: TrainingError: " in (project / "parts" / "logs" / "ostrack-mini.log").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_run_with_a_loader_process_goes_on_bit_for_bit(project, capsys, monkeypatch):
+    options = ["--cfg-options", "TRAIN.NUM_WORKER=1", "TRAIN.STAGE2_EPOCHS=2", "TRAIN.VAL_EPOCH_INTERVAL=1"]
+    options += ["TRAIN.DROP_PATH_RATE=0.2", "TASKS.cls.DROPOUT=0.5"]
+    assert main(command(*options)) == 0
+    save = Trainer._save
+
+    def interrupt(self, current):
+        save(self, current)
+        if self.position.epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_save", interrupt)
+    parts = ["--script", "ostrack", "--config", "mini", "--save_dir", "parts", *options]
+    assert main(parts) == 130
+    monkeypatch.setattr(Trainer, "_save", save)
+    assert main(parts) == 0
+    assert "2 of 3 epochs are done" in capsys.readouterr().out
+    name = "checkpoints/train/ostrack/mini/OSTrack_ep0003.pth.tar"
+    one, other = (torch.load(project / folder / name, weights_only=True) for folder in ("out", "parts"))
+    assert all(torch.equal(value, other["net"][key]) for key, value in one["net"].items())
+
+
+def test_another_rate_on_resuming_is_refused_by_name(project, capsys):
+    assert main(command("--cfg-options", "TRAIN.STAGE2_EPOCHS=0")) == 0
+    more = ["--cfg-options", "TRAIN.STAGE2_EPOCHS=0", "TRAIN.STAGE1_EPOCHS=2", "TRAIN.STAGE1_LR=0.01"]
+    assert main(command(*more)) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "TRAIN.STAGE1_LR in stage 'heads': was 0.001, is 0.01" in last and "--resume never" in last
+
+
+def test_starting_afresh_moves_the_checkpoints_of_the_run_before(project, capsys):
+    assert main(command()) == 0
+    capsys.readouterr()
+    assert main(command("--resume", "never", "--cfg-options", "TRAIN.STAGE2_EPOCHS=0")) == 0
+    folder = project / "out" / "checkpoints" / "train" / "ostrack" / "mini"
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "OSTrack_ep0001.pth.tar",
+        "OSTrack_ep0001.resume.pt",
+        "earlier",
+    ]
+    (earlier,) = (folder / "earlier").iterdir()
+    assert (earlier / "OSTrack_ep0002.pth.tar").is_file() and (earlier / "OSTrack_ep0002.resume.pt").is_file()
+    told = "moved the checkpoints of an earlier run to out/checkpoints/train/ostrack/mini/earlier/"
+    assert capsys.readouterr().out.count(told) == 1
+
+
+SOURCES = "DATA.TRAIN.DATASETS_NAME="
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [SOURCES + "[LASOT, COCO17]", "DATA.TRAIN.DATASETS_RATIO=[1, 1]"],
+        [SOURCES + "[{TYPE: FolderSequences, ROOT: nowhere}]"],
+        [SOURCES + "[{TYPE: Got10k, ROOT: nowhere, SPLIT: train}]"],
+    ],
+)
+def test_a_task_that_no_data_set_labels_is_refused_at_the_start(project, capsys, more):
+    assert main(command("--cfg-options", *more)) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(
+        r"task cls has no label in the data sets of DATA.TRAIN .*set DATA.TRAIN.CLS_ANN_DIR", last
+    )
+    box = ["TRAIN.STAGE1_EPOCHS=0", "TRAIN.STAGE2_EPOCHS=0", "TRAIN.BOX_EPOCHS=1"]
+    assert (
+        main(command("--cfg-options", *more, *box)) == 1
+    )  # here no task learns, but nothing is there to read
+    assert "task cls" not in capsys.readouterr().err
+    labelled = ["DATA.TRAIN.CLS_ANN_DIR=nowhere"]
+    assert main(command("--cfg-options", *more, *labelled)) == 1
+    assert "task cls" not in capsys.readouterr().err
+
+
+def test_an_epoch_without_a_label_stops_the_run(project, capsys, monkeypatch):
+    empty = "mtltrack.data.synthetic.sequences.SyntheticSequences.sequence"
+    whole = SyntheticSequences.sequence
+    monkeypatch.setattr(empty, lambda self, i: replace(whole(self, i), labels={}))
+    assert main(command()) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "task cls had no labelled sample in epoch 1; set DATA.TRAIN.CLS_ANN_DIR" in last
+
+
+def test_a_head_that_stops_before_its_stage_does_is_refused_at_the_start(project, capsys):
+    assert main(command("--cfg-options", "TRAIN.STAGE1_EPOCHS=4", "TRAIN.FREEZE_CLS_EPOCH=3")) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "stage 'heads', epochs 1 to 4" in last and "set TRAIN.FREEZE_CLS_EPOCH to 5 or more" in last
+    assert not (project / "out" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(

@@ -52,3 +52,4 @@ def test_two_ranks_with_uneven_labels_make_the_step_of_one(tmp_path):
         assert found["means"][name] == pytest.approx(value.item(), rel=1e-5), name
     # the sample of the other rank is named: row 5 of the eight, the only one with a label there
     assert found["refused"].startswith("loss not finite: task cls (error) at set / s0-5")
+    assert found["faults"].startswith("1 of 8 samples were bad (12.50%)")  # all on rank 1

@@ -68,6 +68,10 @@ def test_stage_1_with_a_trained_backbone_keeps_the_box_loss():
         ({"two_stage": True, "tasks": []}, "TASKS names none"),
         ({"epochs": 0}, "TRAIN.EPOCH above 0"),
         ({"two_stage": True, "stage1_epochs": 0, "stage2_epochs": 0}, "STAGE1_EPOCHS"),
+        (
+            {"two_stage": True, "box_epochs": 2, "stage1_epochs": 4, "learns_until": {"cls": 5}},
+            "'heads', epochs 3 to 6 .* nothing left to train .* set TRAIN.FREEZE_CLS_EPOCH to 7 or more",
+        ),
     ],
 )
 def test_a_plan_without_content_is_refused(options, text):

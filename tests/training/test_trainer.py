@@ -11,6 +11,8 @@ from accelerate.state import AcceleratorState
 from standins import EpochLoader, TinyTracker, changed, make_clip, make_tracker, state_of
 
 from mtltrack.core.errors import ConfigError, DataError, TrainingError
+from mtltrack.data.faults import FaultLog
+from mtltrack.training import reporting
 from mtltrack.training.checkpoint import CheckpointFolder, Description, load_resume
 from mtltrack.training.monitors import Monitor, Monitors, RunInfo
 from mtltrack.training.settings import TrainSettings
@@ -33,12 +35,14 @@ class Notes(Monitor):
     def __init__(self) -> None:
         super().__init__(RunInfo(Path(), "script", "config"))
         self.messages, self.stages, self.reports, self.means, self.pictures = [], [], [], [], []
+        self.rates = []
 
     def message(self, text):
         self.messages.append(text)
 
     def stage(self, stage, rows):
         self.stages.append((stage.name, {row.module: row.state for row in rows}))
+        self.rates.append({row.module: row.lr for row in rows if row.lr is not None})
 
     def progress(self, progressed):
         self.reports.append(progressed)
@@ -205,6 +209,66 @@ def test_resume_files_load_with_weights_only_and_belong_to_the_run(tmp_path):
     assert longer.run().epoch == 3
 
 
+def test_the_table_of_a_resumed_stage_tells_the_rates_that_it_goes_on_with(tmp_path):
+    fallen = Schedule(drop_epoch=1, decay_rate=0.5)
+    trainer(make_tracker(), plan(two_stage=False, epochs=2, schedule=fallen), tmp_path).run()
+    notes = Notes()
+    longer = trainer(make_tracker(), plan(two_stage=False, epochs=3, schedule=fallen), notes=notes)
+    longer.resume(*load_resume(tmp_path / "Tiny_ep0002.resume.pt"))
+    longer.run()
+    assert notes.rates == [pytest.approx({"backbone": 0.0025, "box": 0.0025, "cls": 0.0025})]
+    assert notes.reports[-1].rates == notes.rates[0]
+
+
+def test_a_longer_stage_keeps_a_constant_rate(tmp_path):
+    trainer(make_tracker(), plan(two_stage=False, epochs=1), tmp_path).run()
+    notes = Notes()
+    longer = trainer(make_tracker(), plan(two_stage=False, epochs=5), notes=notes)
+    longer.resume(*load_resume(tmp_path / "Tiny_ep0001.resume.pt"))
+    longer.run()
+    assert notes.reports[-1].epoch == 5 and notes.reports[-1].rates["box"] == pytest.approx(1e-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "text"),
+    [
+        ({"stage1_lr": 0.5}, {}, r"TRAIN.STAGE1_LR in stage 'heads': was 0.001, is 0.5\)"),
+        ({}, {"weight_decay": 0.5}, "TRAIN.WEIGHT_DECAY in stage 'heads': was 0.0001, is 0.5"),
+        ({"schedule": Schedule(drop_epoch=1)}, {}, "TRAIN.LR_DROP_EPOCH in stage 'heads': was None, is 1"),
+        (
+            {"schedule": Schedule(kind="Mstep", milestones=[1])},
+            {},
+            "TYPE in stage 'heads': was step, is Mstep",
+        ),
+    ],
+)
+def test_settings_of_an_optimizer_that_goes_on_cannot_change(tmp_path, options, settings, text):
+    base = {"lambdas": {"cls": 0.1}, "seed": 7}
+    first = trainer(make_tracker(), plan(stage1_epochs=1, stage2_epochs=0), tmp_path, TrainSettings(**base))
+    first.run()
+    saved = load_resume(tmp_path / "Tiny_ep0001.resume.pt")
+    stages = plan(**{"stage1_epochs": 3, "stage2_epochs": 0, **options})
+    with pytest.raises(TrainingError, match=text + ".*restore these settings, or give --resume never"):
+        trainer(make_tracker(), stages, settings=TrainSettings(**base, **settings)).resume(*saved)
+
+
+def test_the_rate_of_a_stage_to_come_may_change(tmp_path):
+    run = trainer(make_tracker(), plan(), tmp_path)
+
+    def stop(current):
+        Trainer._save(run, current)
+        raise InterruptedError
+
+    run._save = stop
+    with pytest.raises(InterruptedError):
+        run.run()
+    notes = Notes()
+    resumed = trainer(make_tracker(), plan(stage2_lr=3e-3), notes=notes)
+    resumed.resume(*load_resume(tmp_path / "Tiny_ep0001.resume.pt"))
+    resumed.run()
+    assert notes.rates[-1]["box"] == pytest.approx(3e-3)
+
+
 def test_save_interval_always_keeps_the_last_epoch_of_a_stage(tmp_path):
     settings = TrainSettings(lambdas={"cls": 0.1}, save_interval=2)
     trainer(make_tracker(), plan(stage1_epochs=3, stage2_epochs=2), tmp_path, settings).run()
@@ -224,8 +288,6 @@ def test_a_head_whose_time_is_over_stops_and_the_rest_goes_on():
     assert "from epoch 2 on, cls no longer learns" in notes.messages
     assert not any(name.startswith("cls") for name in changed(snapshots[0], snapshots[2]))
     assert {"backbone.layer.weight", "box_head.layer.weight"} <= changed(snapshots[1], snapshots[2])
-    with pytest.raises(TrainingError, match=r"in epoch 2 .stage 'heads'. nothing is left to train"):
-        trainer(make_tracker(), plan(learns_until={"cls": 1})).run()
 
 
 def test_accumulation_makes_fewer_steps_and_frozen_batch_norm_keeps_its_statistics():
@@ -253,6 +315,35 @@ def test_bad_samples_are_reported_and_too_many_stop_the_run():
     assert any("3 of 12 samples were bad" in text and "0003.jpg" in text for text in notes.messages)
     with pytest.raises(DataError, match="MAX_BAD_FRACTION"):
         trainer(make_tracker(), plan(), loader=Faulty()).run()
+
+
+def test_bad_samples_are_counted_over_all_ranks(monkeypatch):
+    other = FaultLog()
+    other.add([{"bad": ["img/0007.jpg can't be read"]} for _ in range(8)])
+    monkeypatch.setattr(reporting, "gather_object", lambda logs: [*logs, other])
+    notes, stages = Notes(), plan(two_stage=False, epochs=1)
+    with pytest.raises(DataError, match=r"8 of 20 samples were bad \(40.00%\).*\n.*8 x img/0007.jpg"):
+        trainer(make_tracker(), stages, notes=notes).run()  # 12 good samples here
+    assert any("8 of 20 samples were bad" in text for text in notes.messages)
+
+
+def test_a_task_without_a_single_label_in_an_epoch_stops_the_run():
+    nothing = torch.zeros(4, 2, dtype=torch.bool)
+    without = EpochLoader(cls_valid=nothing)
+    text = "task cls had no labelled sample in epoch 1; set DATA.TRAIN.CLS_ANN_DIR"
+    with pytest.raises(TrainingError, match=text):
+        trainer(make_tracker(), plan(), loader=without).run()
+    with pytest.raises(TrainingError, match="task cls had no labelled sample in epoch 2"):
+        trainer(make_tracker(), plan(box_epochs=1), loader=without).run()  # not in the box's own stage
+
+    class Rare(EpochLoader):
+        def __iter__(self):
+            for number, clip in enumerate(super().__iter__()):
+                clip.labels["cls"]["valid"] = nothing.clone()
+                clip.labels["cls"]["valid"][0, 0] = number == 1
+                yield clip
+
+    assert trainer(make_tracker(), plan(), loader=Rare()).run().epoch == 4
 
 
 def test_refused_steps_are_told_and_do_not_spoil_the_means():

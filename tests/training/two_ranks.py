@@ -8,7 +8,10 @@ import torch
 from accelerate import Accelerator
 from standins import half, joint_clip, still_tracker
 
+from mtltrack.core.errors import DataError
 from mtltrack.training.averages import Averages
+from mtltrack.training.monitors import Monitors
+from mtltrack.training.reporting import EpochPlace, EpochReport
 from mtltrack.training.step import StepRunner
 
 
@@ -38,8 +41,19 @@ def main(path: str) -> None:
         clip.labels["cls"]["value"][:] = float("nan")  # only this rank's loss isn't finite
     refused = runner.run([clip], None).refused
     assert refused is not None, "both ranks refuse"
+    faults = ""
+    report = EpochReport(Monitors(), EpochPlace("joint", 1, 1, 1, 0), print_interval=1)
+    if accelerator.process_index == 1:
+        clip.sources[0]["bad"] = ["img/0003.jpg can't be read"]  # only this rank's sample is bad
+    report.add(1, [clip], result, {})
+    try:
+        report.finish(max_bad_fraction=0.1)
+    except DataError as error:
+        faults = str(error)
+    assert faults, "both ranks stop"
     if accelerator.is_main_process:
-        torch.save({"net": dict(tracker.state_dict()), "means": means, "refused": refused}, path)
+        found = {"net": dict(tracker.state_dict()), "means": means, "refused": refused, "faults": faults}
+        torch.save(found, path)
     accelerator.wait_for_everyone()
     del runner, model, optimizer
     accelerator.free_memory()

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch.utils.data import DataLoader
 
 from mtltrack.core.config import Config
+from mtltrack.core.errors import ConfigError
 from mtltrack.core.types import Clip
 from mtltrack.data.augment import CropSettings, ViewSettings
-from mtltrack.data.build import build_datasets, build_transforms
+from mtltrack.data.build import NAMED, build_datasets, build_transforms
 from mtltrack.data.loader import build_loader
 from mtltrack.data.sampler import ClipDataset, EpochSampler
+from mtltrack.training.stages import Stage
+from mtltrack.training.texts import LABEL_ADVICE
 
 TRAIN = "TRAIN"
 VAL = "VAL"
+UNLABELLED = ("Coco", "Got10k", "ImagenetVid", "Lasot", "TrackingNet")
+"""Data sets that come without scene conditions."""
 
 
 @dataclass
@@ -52,6 +59,34 @@ def build_loaders(
         return Loaders(loader, None)
     val = build_clips(cfg, VAL, seed=seed, use_lmdb=use_lmdb)
     return Loaders(loader, build_loader(val, batch_size, workers, EpochSampler(len(val)), seed=seed))
+
+
+def need_labels(cfg: Config, stages: Iterable[Stage]) -> None:
+    """Refuse to train the scene conditions where no data set of DATA.TRAIN can carry them.
+
+    What can't be told from the configuration shows after the first epoch, see `training.reporting`.
+
+    Raises:
+        ConfigError: there are no such labels.
+    """
+    if cfg.DATA.TRAIN.CLS_ANN_DIR or not any("cls" in stage.losses for stage in stages):
+        return
+    entries = cfg.DATA.TRAIN.DATASETS_NAME
+    if all(_is_unlabelled(entry) for entry in entries):
+        names = ", ".join(entry if isinstance(entry, str) else str(entry["TYPE"]) for entry in entries)
+        raise ConfigError(f"task cls has no label in the data sets of DATA.TRAIN ({names}); {LABEL_ADVICE}")
+
+
+def _is_unlabelled(entry: str | Mapping[str, Any]) -> bool:
+    """Tell whether an entry of DATASETS_NAME certainly carries no scene conditions."""
+    if isinstance(entry, str):
+        return entry in NAMED and NAMED[entry].type in UNLABELLED
+    arguments = {key.upper(): value for key, value in entry.items()}
+    if arguments.get("CLS_ANN_DIR"):
+        return False
+    return arguments["TYPE"] in UNLABELLED or (
+        arguments["TYPE"] == "FolderSequences" and not arguments.get("CONDITIONS")
+    )
 
 
 def build_clips(cfg: Config, split: str, *, seed: int = 42, use_lmdb: bool = False) -> ClipDataset:

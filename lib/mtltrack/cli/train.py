@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from mtltrack.cli.build import assembly_of, build_tracker, initial_weights, load_weights
-from mtltrack.cli.build_data import build_loaders
+from mtltrack.cli.build_data import build_loaders, need_labels
 from mtltrack.cli.launch import SINGLE, add_launch_options, launch
 from mtltrack.cli.train_setup import (
     describe_model,
@@ -27,7 +27,13 @@ from mtltrack.core.errors import ConfigError, MtltrackError
 from mtltrack.core.paths import local_settings
 from mtltrack.models.tracker import Tracker
 from mtltrack.models.weights import LoadReport
-from mtltrack.training.checkpoint import CheckpointFolder, find_resume, load_resume, newest_weights
+from mtltrack.training.checkpoint import (
+    CheckpointFolder,
+    find_resume,
+    load_resume,
+    newest_weights,
+    set_aside,
+)
 from mtltrack.training.monitors import Monitors, RunInfo, build_monitors
 from mtltrack.training.trainer import Trainer
 
@@ -125,7 +131,7 @@ def train(options: argparse.Namespace) -> int:
     """Train in this process, alone or as one of several that torchrun started."""
     cfg = load_config(find_config(options.script, options.config), options.cfg_options, script=options.script)
     save_dir = Path(options.save_dir or local_settings().save_dir).expanduser()
-    accelerator = make_accelerator(cfg, options.script)
+    accelerator = make_accelerator(cfg)
     info = RunInfo(save_dir, options.script, options.config)
     monitors = build_monitors(info) if accelerator.is_main_process else Monitors()
     failure = "interrupted"
@@ -158,6 +164,8 @@ def train_in(
     """Build everything, train, and return where the checkpoints lie."""
     set_seed(options.seed)
     tracker = build_tracker(cfg, options.script)
+    stages = make_stages(tracker, cfg, options.script)
+    need_labels(cfg, stages)
     net_type = assembly_of(options.script).net_type
     folder = CheckpointFolder.of_run(save_dir, options.script, options.config, net_type)
     resume_file = find_resume(folder, options.resume)
@@ -180,7 +188,7 @@ def train_in(
     )
     trainer = Trainer(
         tracker,
-        make_stages(tracker, cfg, options.script),
+        stages,
         train_settings(cfg, options.seed, started_from),
         loaders.train,
         val_loader=loaders.val,
@@ -193,6 +201,11 @@ def train_in(
     if saved is not None:
         trainer.resume(*saved)
         tell_resumed(monitors, resume_file, trainer, saved[1].get("config"), cfg)
+    else:
+        accelerator.wait_for_everyone()  # another process may still read the weights that it starts from
+        aside = set_aside(folder) if accelerator.is_main_process else None
+        if aside is not None:
+            monitors.message(f"moved the checkpoints of an earlier run to {aside}")
     trainer.run()
     return folder
 

@@ -45,6 +45,11 @@ class FaultLog:
             for name, kinds in source.get("redraws", {}).items():
                 self.redraws.update({f"{name}: {kind}": count for kind, count in kinds.items()})
 
+    def merge(self, other: FaultLog) -> None:
+        """Add what another log counted, that of another process."""
+        for name, counted in vars(other).items():
+            setattr(self, name, getattr(self, name) + counted)
+
     @property
     def fraction(self) -> float:
         """Share of the counted samples that were bad, in [0, 1]."""

@@ -11,6 +11,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from mtltrack.core.errors import CheckpointError
 
 RESUME_SUFFIX = ".resume.pt"
 WEIGHTS_SUFFIX = ".pth.tar"
-RESUME_FORMAT = 1
+EARLIER = "earlier"
+RESUME_FORMAT = 2
 _EPOCH = re.compile(r"_ep(\d+)(?:\.resume\.pt|\.pth\.tar)$")
 
 
@@ -193,6 +195,31 @@ def save_resume(folder: CheckpointFolder, epoch: int, state: Mapping[str, Any]) 
     return path
 
 
+def set_aside(folder: CheckpointFolder) -> Path | None:
+    """Move the checkpoints of an earlier run to `<folder>/earlier/<date>`, out of the way of a new run's.
+
+    Left where they are, those of higher epochs would be taken for the new run's newest.
+
+    Returns:
+        Where they lie now, None if there were none.
+    """
+    weights = folder.folder.glob(f"{folder.net_type}_ep*{WEIGHTS_SUFFIX}")
+    # resume files first: one without its weights would be an error, weights alone are none
+    files = [*folder.resume_files(), *(file for file in weights if _EPOCH.search(file.name))]
+    if not files:
+        return None
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    aside = folder.folder / EARLIER / now
+    count = 1
+    while aside.exists():
+        count += 1
+        aside = folder.folder / EARLIER / f"{now}_{count}"
+    aside.mkdir(parents=True)
+    for file in files:
+        file.replace(aside / file.name)
+    return aside
+
+
 # ---------------------------------------------------------------------------------------------------- reading
 
 
@@ -236,7 +263,8 @@ def load_resume(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     state = _load(path)
     if state.get("format") != RESUME_FORMAT:
         raise CheckpointError(
-            f"{path}: resume format {state.get('format')}; this version reads {RESUME_FORMAT}"
+            f"{path}: resume format {state.get('format')}; this version reads {RESUME_FORMAT}. "
+            "Use --resume never to start afresh, or finish the run with the version that began it"
         )
     weights = path.with_name(str(state["weights"]))
     if not weights.is_file():

@@ -11,10 +11,12 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, StepLR
 
 from mtltrack.core.errors import ConfigError, TrainingError
-from mtltrack.training.stages import Stage, parts_of
+from mtltrack.training.stages import BACKBONE, Stage, parts_of
 from mtltrack.training.texts import listed
 
 OPTIMIZERS = ("ADAMW",)
+NEVER = 10**9  # epochs
+RATE_KEYS = {"train": "LR", "box": "BOX_LR", "heads": "STAGE1_LR", "joint": "STAGE2_LR"}
 
 
 def parameter_groups(tracker: Any, stage: Stage) -> list[dict[str, Any]]:
@@ -84,7 +86,30 @@ def build_scheduler(optimizer: Optimizer, stage: Stage) -> LRScheduler:
     schedule = stage.schedule
     if schedule.kind == "Mstep":
         return MultiStepLR(optimizer, milestones=list(schedule.milestones), gamma=schedule.gamma)
-    return StepLR(optimizer, step_size=schedule.drop_epoch or stage.epochs + 1, gamma=schedule.decay_rate)
+    return StepLR(optimizer, step_size=schedule.drop_epoch or NEVER, gamma=schedule.decay_rate)
+
+
+def optimizer_settings(stage: Stage, weight_decay: float, optimizer: str = "ADAMW") -> dict[str, Any]:
+    """Return what an optimizer and its schedule were made from, by the names of the YAML; plain types.
+
+    A resumed run gets the optimizer that it was saved with, so that a change of these would do nothing.
+    """
+    schedule, rate = stage.schedule, RATE_KEYS.get(stage.name, "LR")
+    settings: dict[str, Any] = {
+        f"TRAIN.{rate}": stage.lr,
+        "TRAIN.OPTIMIZER": optimizer,
+        "TRAIN.WEIGHT_DECAY": weight_decay,
+        "TRAIN.SCHEDULER.TYPE": schedule.kind,
+    }
+    if BACKBONE in stage.trains:
+        settings["TRAIN.BACKBONE_MULTIPLIER"] = stage.lr_multipliers.get(BACKBONE, 1.0)
+    if schedule.kind == "Mstep":
+        settings["TRAIN.SCHEDULER.MILESTONES"] = list(schedule.milestones)
+        settings["TRAIN.SCHEDULER.GAMMA"] = schedule.gamma
+    else:
+        settings["TRAIN.LR_DROP_EPOCH"] = schedule.drop_epoch
+        settings["TRAIN.SCHEDULER.DECAY_RATE"] = schedule.decay_rate
+    return settings
 
 
 @dataclass(frozen=True)

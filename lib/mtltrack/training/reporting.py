@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from mtltrack.core.errors import TrainingError
 from mtltrack.core.types import Clip
 from mtltrack.data.faults import FaultLog
 from mtltrack.training.averages import Averages
 from mtltrack.training.monitors import Monitors, Progressed
 from mtltrack.training.step import StepResult
+from mtltrack.training.texts import LABEL_ADVICE
 from mtltrack.training.validation import example_images
 from mtltrack.training.weighting import world_size
 
@@ -56,6 +61,7 @@ class EpochReport:
         self._started = self._reported = time.perf_counter()
         self._samples = 0
         self._last: tuple[Clip, StepResult] | None = None
+        self._labelled: dict[str, Tensor] = {}  # task -> steps in which any rank had a label of it
         monitors.tell(lambda monitor: monitor.epoch(place.stage, place.epoch, place.epochs, place.steps))
 
     def add(self, step: int, clips: Sequence[Clip], result: StepResult, rates: Mapping[str, float]) -> None:
@@ -70,10 +76,11 @@ class EpochReport:
         for clip in clips:
             self.faults.add(clip.sources)
             self._samples += clip.batch_size
+        for task, measured in result.measured.items():
+            self._labelled[task] = measured + self._labelled.get(task, 0)
         if result.refused is None:
-            finite = result.grad_norm.isfinite().float()  # a gradient scaler probes with infinite norms
             values = {**result.scalars, GRAD_NORM: result.grad_norm.float()}
-            self._recent.add(values, {**result.measured, GRAD_NORM: finite})
+            self._recent.add(values, result.measured)
             self._last = (clips[-1], result)
         else:
             self.monitors.message(f"epoch {self.place.epoch} step {step}: step refused, {result.refused}")
@@ -103,11 +110,16 @@ class EpochReport:
         self.monitors.tell(lambda monitor: monitor.progress(progressed))
         self._reported, self._samples = now, 0
 
-    def finish(self, max_bad_fraction: float) -> None:
+    def finish(self, max_bad_fraction: float, tasks: Collection[str] = ()) -> None:
         """Report the epoch's means, an example picture and the bad samples.
+
+        Args:
+            max_bad_fraction: share of the samples, over all ranks, that may be bad.
+            tasks: those that were to learn; without a single label they learn nothing.
 
         Raises:
             DataError: more than `max_bad_fraction` of the samples were bad.
+            TrainingError: one of `tasks` had no label in the whole epoch, on any rank.
         """
         means, place = self._whole.take(), self.place
         step = place.steps_before + place.steps
@@ -115,6 +127,18 @@ class EpochReport:
         images = None if self._last is None else example_images(self._last[0], self._last[1].outputs)
         if images is not None:
             self.monitors.tell(lambda monitor: monitor.images("train/boxes", images, step))
-        if self.faults.report():
-            self.monitors.message(f"epoch {place.epoch}: {self.faults.report()}")
-        self.faults.check(max_bad_fraction)
+        faults = FaultLog()
+        for log in gather_object([self.faults]):  # every rank decides alike
+            faults.merge(log)
+        if faults.report():
+            self.monitors.message(f"epoch {place.epoch}: {faults.report()}")
+        faults.check(max_bad_fraction)
+        self._need_labels(tasks)
+
+    def _need_labels(self, tasks: Collection[str]) -> None:
+        without = [task for task in sorted(tasks) if not self._labelled.get(task, 0)]
+        if without:
+            named = ", ".join(without)
+            raise TrainingError(
+                f"task {named} had no labelled sample in epoch {self.place.epoch}; {LABEL_ADVICE}"
+            )

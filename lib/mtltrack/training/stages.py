@@ -120,7 +120,8 @@ def plan_stages(
         learns_until: see `Stage`.
 
     Raises:
-        ConfigError: two stages without a task to train, or nothing to train at all.
+        ConfigError: two stages without a task to train, nothing to train at all, or an epoch in which
+            nothing learns any more.
     """
     heads, whole = frozenset(tasks), frozenset(parts)
     every = heads | {BOX}
@@ -146,7 +147,21 @@ def plan_stages(
     if not planned:
         wanted = "BOX_EPOCHS, STAGE1_EPOCHS or STAGE2_EPOCHS" if two_stage else "EPOCH"
         raise ConfigError(f"nothing to train: set TRAIN.{wanted} above 0")
+    _need_learners(planned)
     return planned
+
+
+def _need_learners(stages: Sequence[Stage]) -> None:
+    """Make sure that something learns in every epoch."""
+    last = 0
+    for stage in stages:
+        first, last = last + 1, last + stage.epochs
+        if not stage.at_epoch(last).trains:
+            keys = ", ".join(f"TRAIN.FREEZE_{part.upper()}_EPOCH" for part in sorted(stage.trains))
+            raise ConfigError(
+                f"stage '{stage.name}', epochs {first} to {last} of the run, would have nothing left to "
+                f"train at its end: set {keys} to {last + 1} or more, or to 0 for never"
+            )
 
 
 def _need_heads(heads: frozenset[str]) -> None:

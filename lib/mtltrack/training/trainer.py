@@ -18,11 +18,16 @@ from mtltrack.core.errors import CheckpointError, TrainingError
 from mtltrack.core.types import Clip
 from mtltrack.training.checkpoint import CheckpointFolder, Description, save_resume, save_weights
 from mtltrack.training.monitors import Monitors
-from mtltrack.training.optimizers import build_optimizer, build_scheduler, stage_table
+from mtltrack.training.optimizers import (
+    build_optimizer,
+    build_scheduler,
+    optimizer_settings,
+    stage_table,
+)
 from mtltrack.training.randomness import random_state, restore_random_state
 from mtltrack.training.reporting import EpochPlace, EpochReport
 from mtltrack.training.settings import Position, TrainSettings
-from mtltrack.training.stages import Stage, enter_stage
+from mtltrack.training.stages import BOX, Stage, enter_stage
 from mtltrack.training.step import StepRunner
 from mtltrack.training.validation import validate
 from mtltrack.training.weighting import world_size
@@ -92,7 +97,8 @@ class Trainer:
         """Go on from a resume file and its checkpoint (`checkpoint.load_resume`) when `run` is called.
 
         Raises:
-            TrainingError: the run that was saved had another seed or other stages.
+            TrainingError: the run that was saved had another seed, other stages, or other settings of the
+                optimizer in a stage that it had begun.
         """
         saved, own = state["run"], self._identity()
         different = [
@@ -100,12 +106,12 @@ class Trainer:
             for key in ("seed", "stages")
             if saved.get(key) != own[key]
         ]
+        different = different or self._changed_rates(saved["optimizers"], Position(**state["position"]))
         if different:
             raise TrainingError(
                 "the checkpoint belongs to another run ("
                 + "; ".join(different)
-                + "); give the same settings, "
-                "or --resume never to start afresh"
+                + "); restore these settings, or give --resume never to start afresh"
             )
         for key in ("ranks", "accumulation_steps"):
             if saved.get(key) != own[key]:
@@ -127,7 +133,8 @@ class Trainer:
         """Train until the last stage is done.
 
         Raises:
-            TrainingError: a stage can't start, or ten steps in a row weren't finite.
+            TrainingError: a stage can't start, ten steps in a row weren't finite, or a task that was to learn
+                had no label in a whole epoch.
             DataError: too many bad samples in an epoch.
         """
         self.monitors.tell(lambda monitor: monitor.start(self.position.step))
@@ -140,11 +147,29 @@ class Trainer:
             self.position.stage_epoch = 0
         return self.position
 
+    def _changed_rates(self, saved: Sequence[Mapping[str, Any]], place: Position) -> list[str]:
+        """Name the changed settings of every stage that had begun: its optimizer goes on with the old ones.
+
+        Those of a stage to come are free: it starts with an optimizer of its own.
+        """
+        begun = place.stage + (place.stage_epoch > 0)
+        settings = zip(self.stages, saved, self._identity()["optimizers"], strict=True)
+        return [
+            f"{key} in stage '{stage.name}': was {old.get(key)}, is {own.get(key)}"
+            for stage, old, own in list(settings)[:begun]
+            for key in dict.fromkeys([*old, *own])
+            if old.get(key) != own.get(key)
+        ]
+
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a resumed run to be the same run; plain types."""
         return {
             "seed": self.settings.seed,
             "stages": [[stage.name, sorted(stage.trains)] for stage in self.stages],
+            "optimizers": [
+                optimizer_settings(stage, self.settings.weight_decay, self.settings.optimizer)
+                for stage in self.stages
+            ],
             "ranks": world_size(),
             "accumulation_steps": self.settings.accumulation_steps,
             "started_from": self.settings.started_from,
@@ -172,13 +197,13 @@ class Trainer:
         enter_stage(self.tracker, stage, self.settings.batch_norm)
         optimizer = build_optimizer(self.tracker, stage, self.settings.weight_decay, self.settings.optimizer)
         scheduler = build_scheduler(optimizer, stage)
-        rows = stage_table(self.tracker, optimizer.param_groups)
-        self.monitors.tell(lambda monitor: monitor.stage(stage, rows))
         current = _StageRun(stage, stage, optimizer, scheduler)
         self._prepare(current)
         if self._resume is not None:
             self._restore(current, self._resume)
             self._resume = None
+        rows = stage_table(self.tracker, optimizer.param_groups)  # with the rates of where the stage goes on
+        self.monitors.tell(lambda monitor: monitor.stage(stage, rows))
         return current
 
     def _follow(self, current: _StageRun, epoch: int) -> None:
@@ -186,10 +211,6 @@ class Trainer:
         active = current.stage.at_epoch(epoch)
         if active == current.active:
             return
-        if not active.trains:
-            raise TrainingError(
-                f"in epoch {epoch} (stage '{active.name}') nothing is left to train: raise FREEZE_CLS_EPOCH"
-            )
         self._unwrap(current)
         enter_stage(self.tracker, active, self.settings.batch_norm)
         stopped = ", ".join(sorted(current.active.trains - active.trains))
@@ -231,7 +252,7 @@ class Trainer:
             result = current.runner.run(clips, keep_rate)
             self.position.step += 1
             report.add(step, clips, result, rates)
-        report.finish(self.settings.max_bad_fraction)
+        report.finish(self.settings.max_bad_fraction, current.active.losses - {BOX})
 
     def _steps(self) -> int:
         """Return the steps of an epoch, the same on every rank."""

@@ -1,8 +1,8 @@
 """Compare this project with reference outputs of the published HIPTrack and OSTrack.
 
 Every reference file in the folder is recognised by its form, re-created from the recipe and compared. Exit
-status 1 when a difference is too large, a decision differs, a file of a known form wasn't compared, or
-nothing was found.
+status 1 when a difference is too large, a decision differs, a file is damaged or of no known form, or nothing
+was found.
 
     python tools/check_parity.py --reference ../shared/parity
     python tools/check_parity.py --reference ../shared/parity --only ost256_d4.pt functions.pt
@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -35,10 +36,17 @@ Compare = Callable[[Report], None]
 
 @dataclass
 class Job:
-    """One reference file and the comparison that its form calls for; None where the form isn't known."""
+    """One reference file.
+
+    Attributes:
+        path: the file.
+        compare: the comparison that its form calls for; None where the form isn't known.
+        damage: why the file can't be read, None when it can.
+    """
 
     path: Path
     compare: Compare | None
+    damage: str | None = None
 
 
 def load(path: Path) -> Any:
@@ -96,7 +104,16 @@ def compare_functions(content: dict[str, Any], report: Report) -> None:
 def find_jobs(folder: Path, only: list[str]) -> list[Job]:
     """List the reference files of `folder` (not its sub-folders) with their comparisons."""
     paths = sorted(path for path in folder.iterdir() if path.suffix in (".pt", ".json"))
-    return [Job(path, recognise(path, load(path))) for path in paths if not only or path.name in only]
+    return [find_job(path) for path in paths if not only or path.name in only]
+
+
+def find_job(path: Path) -> Job:
+    """Read a reference file and find its comparison; the other files are compared whatever it holds."""
+    try:
+        return Job(path, recognise(path, load(path)))
+    except Exception as error:  # what a damaged file raises depends on where the damage is; it is reported
+        first = str(error).splitlines()[0] if str(error) else "no reason given"
+        return Job(path, None, f"{type(error).__name__}: {first}")
 
 
 def run_job(job: Job) -> Report:
@@ -179,18 +196,22 @@ def conclude(console: Console, jobs: list[Job], reports: list[tuple[Report, floa
             *report.failures[:20],
             *(f"decision differs: {name}" for name in report.differing[:20]),
         ]:
-            console.print(f"[red]{report.name}[/]: {sentence}", highlight=False)
-    unknown = [job.path.name for job in jobs if job.compare is None]
+            console.print(f"[red]{report.name}[/]: {escape(sentence)}", highlight=False)
+    damaged = [job for job in jobs if job.damage is not None]
+    for job in damaged:
+        console.print(f"[red]{job.path.name}[/]: can't be read: {escape(str(job.damage))}", highlight=False)
+    unknown = [job.path.name for job in jobs if job.compare is None and job.damage is None]
     values = sum(report.values for report, _ in reports)
     console.print(
-        f"files found {len(jobs)}, compared {len(reports)}, not understood {len(unknown)}"
+        f"files found {len(jobs)}, compared {len(reports)}, damaged {len(damaged)}, "
+        f"not understood {len(unknown)}"
         + (f" ({', '.join(unknown)})" if unknown else "")
         + f"; {values:,} values and {sum(report.decisions for report, _ in reports):,} decisions compared"
     )
     if not reports:
         console.print("[red]no reference file of a known form was compared[/]")
         return 1
-    return 0 if not unknown and all(report.passed for report, _ in reports) else 1
+    return 0 if not unknown and not damaged and all(report.passed for report, _ in reports) else 1
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
     .venv/bin/python tools/three_seeds.py [--seeds 0 1 2] [--out output/three_seeds] [--rendered] [--reuse]
 
 Prints the mean IoU of each test sequence (percent, over the frames that training did not see). The exit
-status is not 0 when a seed doesn't beat the box held still on every sequence.
+status is not 0 when a seed doesn't beat the box held still on every sequence. --reuse takes scores of the
+same data only: real sequences or rendered ones, whichever a run would take now.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -19,8 +21,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from mtltrack.core.paths import test_data_root
+
 ROOT = Path(__file__).resolve().parents[1]
 SCORE = "mIoU"
+REAL, RENDERED = "sot", "rendered"  # what the demo calls its test data
+REAL_SEQUENCES = ("Crossing", "Car4_0001-0250")
 
 Scores = dict[str, float]  # sequence -> mean IoU in [0, 1]
 
@@ -50,19 +56,36 @@ def run_demo(seed: int, folder: Path, rendered: bool) -> None:
     print(f"seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
 
 
-def read_scores(folder: Path) -> tuple[Scores, Scores] | None:
-    """Return the tracker's scores and those of the box held still, None where there are none yet."""
-    files = sorted((folder / "test" / "tracking_results").glob("analysis_*.json"))
-    if not files:
+def demo_data(rendered: bool) -> str:
+    """Return which data the demo takes: real sequences if they are there, unless rendered ones are wanted."""
+    real = all((test_data_root() / REAL / name).is_dir() for name in REAL_SEQUENCES)
+    return REAL if real and not rendered else RENDERED
+
+
+def read_scores(folder: Path, data: str) -> tuple[Scores, Scores] | None:
+    """Return the scores on `data` of the tracker and of the box held still, None where there are none yet."""
+    path = folder / "test" / "tracking_results" / f"analysis_{data}.json"
+    if not path.is_file():
         return None
-    newest = max(files, key=lambda path: path.stat().st_mtime)
-    tracker, still = json.loads(newest.read_text(encoding="utf-8"))["trackers"]
-    return overlaps(tracker), overlaps(still)
+    tracker, still = (overlaps(report) for report in json.loads(path.read_text(encoding="utf-8"))["trackers"])
+    if not still or set(tracker) != set(still):
+        raise SystemExit(f"{path} has no scores to compare: wanted the same sequences for tracker and box")
+    return tracker, still
 
 
 def overlaps(report: dict[str, Any]) -> Scores:
-    """Return the mean overlap of each sequence."""
-    return {name: row[SCORE] for name, row in report["sequences"].items()}
+    """Return the mean overlap of each sequence, NaN where there is none."""
+    return {name: math.nan if row[SCORE] is None else row[SCORE] for name, row in report["sequences"].items()}
+
+
+def not_better(by_seed: dict[int, Scores], still: Scores) -> list[str]:
+    """Return where a seed doesn't beat the box held still."""
+    return [
+        f"seed {seed} on {name}"
+        for seed, scores in by_seed.items()
+        for name, held in still.items()
+        if not scores[name] > held
+    ]
 
 
 def scores_table(still: Scores, by_seed: dict[int, Scores]) -> Table:
@@ -80,24 +103,23 @@ def scores_table(still: Scores, by_seed: dict[int, Scores]) -> Table:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
+    data = demo_data(options.rendered)
     by_seed: dict[int, Scores] = {}
     still: Scores = {}
     for seed in options.seeds:
         folder = options.out / f"seed{seed}"
-        found = read_scores(folder) if options.reuse else None
+        found = read_scores(folder, data) if options.reuse else None
         if found is None:
             run_demo(seed, folder, options.rendered)
-            found = read_scores(folder)
+            found = read_scores(folder, data)
         if found is None:
-            raise SystemExit(f"the demo wrote no scores (analysis_*.json) below {folder}")
-        by_seed[seed], still = found
+            raise SystemExit(f"the demo wrote no scores (analysis_{data}.json) below {folder}")
+        by_seed[seed], held = found
+        if still and held != still:
+            raise SystemExit(f"the scores below {folder} were made on other frames; run without --reuse")
+        still = held
     Console().print(scores_table(still, by_seed))
-    worse = [
-        f"seed {seed} on {name}"
-        for seed, scores in by_seed.items()
-        for name, held in still.items()
-        if not scores[name] > held
-    ]
+    worse = not_better(by_seed, still)
     if worse:
         print(f"not better than holding the first box still: {', '.join(worse)}")
         return 1

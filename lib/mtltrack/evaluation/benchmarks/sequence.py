@@ -124,7 +124,7 @@ class Benchmark:
     notes: tuple[str, ...] = field(default=())
 
     def select(self, wanted: str | None, ranges: FrameRanges) -> Benchmark:
-        """Return the benchmark cut to `ranges`, with only the sequence `wanted`: a name, or a number from 0."""
+        """Return the sequences cut to `ranges`; only `wanted`, a name or a number from 0, if it is given."""
         names = [sequence.name for sequence in self.sequences]
         for name in ranges:
             if name not in names:

@@ -118,10 +118,8 @@ def test_command_prints_plain_lines_and_a_summary(
     assert "pack: 30 of 30 files" in output and "30 written, 0 were there" in output
     os.utime(folder / "s0" / "3.bin", ns=(10**18, 10**18))
     assert make_lmdb.main([str(folder), target]) == 0
-    assert (
-        "0 written, 30 were there: 29 of the size and time of change they had when packed, 1 of the same bytes)"
-        in capsys.readouterr().out
-    )
+    output = capsys.readouterr().out
+    assert "0 written, 30 were there: 29 of the size and time of change they had when packed, 1 of" in output
     assert make_lmdb.main([str(folder), target, "--verify-only"]) == 0
     assert "all by SHA-256" in capsys.readouterr().out
     assert make_lmdb.main([str(tmp_path / "no"), target]) == 1

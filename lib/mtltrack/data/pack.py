@@ -1,8 +1,8 @@
 """Packing a folder into an LMDB: relative paths as keys, file bytes as values.
 
 Interrupted packing goes on where it stopped. Beside the LMDB, `sources.mdb` holds the size and the time of
-change that each file had when it was packed: a file that still has both isn't read again; any other is, and is
-written unless its bytes are in the LMDB already.
+change that each file had when it was packed: a file that still has both isn't read again; any other is, and
+is written unless its bytes are in the LMDB already.
 """
 
 from __future__ import annotations

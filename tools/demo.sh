@@ -5,7 +5,8 @@
 #   bash tools/demo.sh [--seed N] [--out DIR] [--rendered] [--no-video] [--quick]
 #
 #   --seed N     seed of training and of its data (42)
-#   --out DIR    where everything goes (output/demo); an earlier run's files there are replaced
+#   --out DIR    where everything goes (output/demo); an earlier run's results there are replaced, its
+#                checkpoints moved to a sub-folder earlier/
 #   --rendered   use rendered sequences even if real ones are there
 #   --no-video   don't write the overlay videos
 #   --quick      one epoch a stage: shows that everything runs, learns nothing

@@ -38,12 +38,13 @@ from mtltrack.training.monitors import Monitors, RunInfo, build_monitors
 from mtltrack.training.trainer import Trainer
 
 EXAMPLES = """examples:
-  python tracking/train.py --script hiptrack --config hiptrack_cls --save_dir ./output --mode single
+  python tracking/train.py --script hiptrack --config hiptrack_cls --save_dir ./output --mode single \\
+      --cfg-options DATA.TRAIN.CLS_ANN_DIR=/data/labels
   python tracking/train.py --script hiptrack --config hiptrack_cls_tiny --save_dir ./output --resume never
   python tracking/train.py --script ostrack --config ostrack_256 --save_dir ./output \\
       --mode multiple --nproc_per_node 4 --use_lmdb 1
   python tracking/train.py --script hiptrack --config hiptrack_cls --save_dir ./output \\
-      --cfg-options TRAIN.BATCH_SIZE=8 TRAIN.CLS_WEIGHT=0.2
+      --cfg-options DATA.TRAIN.CLS_ANN_DIR=/data/labels TRAIN.BATCH_SIZE=8 TRAIN.CLS_WEIGHT=0.2
 
 writes <save_dir>/checkpoints/train/<script>/<config>, <save_dir>/tensorboard/train/<script>/<config> and
 <save_dir>/logs/<script>-<config>.log; see docs/training.md
@@ -67,7 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--resume",
         default="auto",
         metavar="auto|never|PATH",
-        help="auto: go on where this configuration's last run stopped, if it did; never: start afresh; "
+        help="auto: go on where this configuration's last run stopped, if it did; never: start afresh, and "
+        "move the checkpoints of that run to the sub-folder earlier; "
         "PATH: go on from that checkpoint (auto)",
     )
     parser.add_argument(

@@ -127,9 +127,8 @@ def _build_head(cfg: Config, task: str, width: int) -> nn.Module:
     if unknown:
         key, names = unknown[0].upper(), sorted(name.upper() for name in accepted - {"channels"})
         raise ConfigError(
-            f"TASKS.{task}.{key} ({cfg.source_line(f'TASKS.{task}.{key}')}): {block.TYPE} takes no such "
-            "argument."
-            f"{did_you_mean(key, names)} It takes: {', '.join(names)}."
+            f"TASKS.{task}.{key} ({cfg.source_line(f'TASKS.{task}.{key}')}): {block.TYPE} has no such "
+            f"argument.{did_you_mean(key, names)} It takes: {', '.join(names)}."
         )
     train = cfg.TRAIN.model_dump()
     for name in accepted - set(arguments):
@@ -174,9 +173,8 @@ def _check_classes(report: LoadReport, tasks: dict[str, nn.Module], path: Path) 
     names = list(getattr(head, "all_names", ()))
     if names != list(report.classes):
         raise CheckpointError(
-            f"{path} was trained for the conditions {', '.join(report.classes)}; the head's are "
-            f"{', '.join(names)}. "
-            "Give the file's as TASKS.cls.CLASS_NAMES."
+            f"{path} was trained for the conditions {', '.join(report.classes)}; "
+            f"the head's are {', '.join(names)}. Give the file's as TASKS.cls.CLASS_NAMES."
         )
 
 
@@ -198,8 +196,6 @@ def initial_weights(tracker: Tracker, cfg: Config) -> LoadReport:
             return load_weights(tracker, path)
     raise CheckpointError(
         f"MODEL.PRETRAIN_FILE ({cfg.source_line('MODEL.PRETRAIN_FILE')}) names '{name}', which doesn't "
-        "exist. Looked "
-        f"for: {', '.join(map(str, candidates))}. Put the file there, correct the name, or set "
-        "PRETRAIN_FILE: '' to "
-        "start from nothing."
+        f"exist. Looked for: {', '.join(map(str, candidates))}. "
+        "Put the file there, correct the name, or set PRETRAIN_FILE: '' to start from nothing."
     )

@@ -53,9 +53,8 @@ class Registry(MmengineRegistry):
                 import_module(f"{scope}.registry")
             except ImportError as error:
                 raise UnknownNameError(
-                    f"'{scope}.{name}' names a {self.name} of the package '{scope}', which can't be imported "
-                    "here "
-                    f"({error}). Install it (for mmdet: the extra 'mmdet'), or name a native part: "
+                    f"'{scope}.{name}' names a {self.name} of the package '{scope}', which can't be "
+                    f"imported here ({error}). Install it (for mmdet: the extra 'mmdet'), or name a native part: "
                     f"{', '.join(sorted(self.module_dict)) or 'none'}."
                 ) from error
         if scope == root.scope:

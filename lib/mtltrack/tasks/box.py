@@ -23,9 +23,8 @@ from mtltrack.losses.boxes import (
 )
 from mtltrack.losses.focal import gaussian_heatmap, heatmap_focal_loss
 
-INITIAL_SCORE_LOGIT = (
-    -2.19
-)  # a score of 0.1 everywhere: CenterNet's start, from which the focal loss falls at once
+# a score of 0.1 everywhere: CenterNet's start, from which the focal loss falls at once
+INITIAL_SCORE_LOGIT = -2.19
 SCORE_FLOOR = 1e-4  # scores and sizes stay this far from 0 and 1
 
 

@@ -22,7 +22,10 @@ def test_unknown_tracker_and_unknown_argument() -> None:
 
 
 def test_train_keys_reach_the_head() -> None:
-    cfg = load_config(find_config(*TINY), ["TRAIN.CLS_LOSS_TYPE=FOCAL", "TRAIN.CLS_FOCAL_GAMMA=3"])
+    cfg = load_config(
+        find_config(*TINY),
+        ["TASKS.cls.LABELS=single", "TRAIN.CLS_LOSS_TYPE=FOCAL", "TRAIN.CLS_FOCAL_GAMMA=3"],
+    )
     head = build_tracker(cfg).task_parts()["cls"]
     assert head.loss_arguments == {"alpha": 0.25, "gamma": 3.0}
 

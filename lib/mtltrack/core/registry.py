@@ -54,8 +54,8 @@ class Registry(MmengineRegistry):
             except ImportError as error:
                 raise UnknownNameError(
                     f"'{scope}.{name}' names a {self.name} of the package '{scope}', which can't be "
-                    f"imported here ({error}). Install it (for mmdet: the extra 'mmdet'), or name a native part: "
-                    f"{', '.join(sorted(self.module_dict)) or 'none'}."
+                    f"imported here ({error}). Install it (for mmdet: the extra 'mmdet'), or name a native "
+                    f"part: {', '.join(sorted(self.module_dict)) or 'none'}."
                 ) from error
         if scope == root.scope:
             return root.module_dict.get(name)

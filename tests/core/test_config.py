@@ -443,7 +443,10 @@ def test_published_extension_says_what_does_nothing() -> None:
         ),
         (
             "ostrack",
-            {"DATA": {"VAL": {"DATASETS_NAME": [], "DATASETS_RATIO": []}}, "TRAIN": {"VAL_EPOCH_INTERVAL": 5}},
+            {
+                "DATA": {"VAL": {"DATASETS_NAME": [], "DATASETS_RATIO": []}},
+                "TRAIN": {"VAL_EPOCH_INTERVAL": 5},
+            },
             "TRAIN.VAL_EPOCH_INTERVAL",
             "DATA.VAL.DATASETS_NAME is empty: there is no validation",
         ),

@@ -52,3 +52,20 @@ def test_clear_leaves_nothing_and_reading_nothing_is_an_error() -> None:
         memory.read(torch.zeros(1, 5, 8))
     with pytest.raises(ValueError, match=r"MODEL.MAX_MEM is 0"):
         PromptMemory(0)
+
+
+def test_the_matrix_of_entries_and_queries_is_never_stored() -> None:
+    """The read-out runs in a fused kernel; nothing as large as (entries x queries) is allocated."""
+    query, keys, values = (
+        torch.randn(1, 300, 16),
+        extend_keys(torch.randn(1, 4000, 16)),
+        torch.randn(1, 4000, 24),
+    )
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        read_memory(query, keys, values)
+    largest = max(event.cpu_memory_usage for event in profile.events())
+    assert largest < 300 * 4000 * 4
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        plain_readout(query, keys[..., :-1], values)
+    assert max(event.cpu_memory_usage for event in profile.events()) >= 300 * 4000 * 4

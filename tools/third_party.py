@@ -21,7 +21,7 @@ HEAD = """# Third-party packages
 mtltrack contains no code of other projects; it calls the packages below, which pip installs beside it.
 The licences are those that the packages state in their own metadata (`python tools/third_party.py` read
 them on {platform}; the packages of another system can differ). The texts lie in each package's
-`*.dist-info` folder. Wheels can bundle libraries under licences of their own: opencv-python and torch list
+`*.dist-info` folder. Wheels can bundle libraries under licences of their own: OpenCV and torch list
 theirs there.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +70,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def has_display() -> bool:
-    """Whether a window can be opened."""
+    """Whether a window can be opened: there is a screen, and OpenCV was built with windows.
+
+    The package asks for OpenCV without windows, which needs no graphics library on the machine.
+    """
+    gui = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
+    if gui is None or gui[1] == "NONE":
+        return False
     return sys.platform in ("win32", "darwin") or bool(
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
@@ -115,8 +122,9 @@ def first_box(given: Sequence[float] | None, frame: Image) -> list[float]:
     if given is None:
         if not has_display():
             raise DataError(
-                "there is no display to draw the target's box on; give it by --optional_box X Y W H "
-                "(pixels of the first frame)"
+                "there is no window to draw the target's box in; give it by --optional_box X Y W H "
+                "(pixels of the first frame), or, on a machine with a screen, install opencv-python in "
+                "place of opencv-python-headless"
             )
         given = [float(value) for value in cv2.selectROI(WINDOW, frame[..., ::-1], showCrosshair=False)]
     x, y, w, h = given

@@ -19,6 +19,7 @@ SEED=42
 OUT=
 RENDERED=no
 VIDEO=(--video)
+LABELS=()
 OPTIONS=()
 
 fail() {
@@ -67,6 +68,7 @@ choose_data() {
     rm -rf "$DATASET"
     "$PYTHON_BIN" tools/make_synthetic.py --sequences 4 --frames 126 --out "$DATASET"
     FRAMES=()
+    LABELS=(--conditions "$DATASET") # rendered frames come with their true conditions
     local folder
     for folder in "$DATASET"/*/; do
         FRAMES+=(--frames "$(basename "$folder")=81:126")
@@ -87,7 +89,7 @@ say "tracking the frames that training did not see"
 
 say "scores; the second line is a tracker that holds the first box still"
 "$PYTHON_BIN" tracking/analysis_results.py --trackers "$SCRIPT/$CONFIG" --dataset "$DATASET" "${FRAMES[@]}" \
-    --save_dir "$OUT" --per-sequence --baseline
+    --save_dir "$OUT" --per-sequence --baseline ${LABELS[@]+"${LABELS[@]}"}
 
 say "done"
 echo "TensorBoard logs  $OUT/tensorboard/train/$SCRIPT/$CONFIG"

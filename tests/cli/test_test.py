@@ -150,7 +150,7 @@ def test_analysis_scores_the_frames_of_each_sequence(
     assert test.main(command(save_dir, "--sequence", "b")) == 0  # which must not forget the range of a
     capsys.readouterr()
     assert analysis.main(["--save_dir", str(save_dir)]) == 0
-    assert "frames: a 3 to 4; all of other sequences" in capsys.readouterr().out
+    assert "frames: a 3 to 4; all of the other sequences" in capsys.readouterr().out
     data = str(save_dir.parent / "data")
     assert analysis.main(["--save_dir", str(save_dir), "--dataset", data, "--frames", "a=1:2"]) == 1
     assert "a=1:2: the results were made on the frames 3 to 4" in capsys.readouterr().err

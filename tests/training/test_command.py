@@ -335,3 +335,10 @@ def test_loaders_follow_the_configuration(project):
     )
     few = load_config(project / "experiments" / "ostrack" / "mini.yaml", ["DATA.TRAIN.SAMPLE_PER_EPOCH=3"])
     assert len(build_loaders(few).train) == 1
+
+
+def test_another_length_of_a_stage_that_is_over_is_refused_by_name(project, capsys):
+    assert main(command()) == 0
+    assert main(command("--cfg-options", "TRAIN.STAGE1_EPOCHS=2")) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "epochs of stage 'heads', which is over: was 1, is 2" in last and "--resume never" in last

@@ -212,7 +212,8 @@ def _analyse(
         say(console, f"note: {note}")
     if ranges:
         listed = ", ".join(f"{name} {first} to {last}" for name, (first, last) in ranges.items())
-        say(console, f"frames: {listed}; all of other sequences")
+        others = len(ranges) < len(benchmark.sequences)
+        say(console, f"frames: {listed}" + "; all of the other sequences" * others)
     rules = rules_of(arguments, arguments.protocol or benchmark.protocol, ao=dataset.startswith("got10k"))
     truths = truths_of(benchmark)
     if arguments.dataset is None:  # whatever was tested, which may be one sequence of many

@@ -20,6 +20,7 @@ from mtltrack.cli.train_setup import (
     keep_schedule,
     make_accelerator,
     make_stages,
+    share_cores,
     train_settings,
 )
 from mtltrack.core.config import Config, find_config, load_config
@@ -134,6 +135,7 @@ def train(options: argparse.Namespace) -> int:
     cfg = load_config(find_config(options.script, options.config), options.cfg_options, script=options.script)
     save_dir = Path(options.save_dir or local_settings().save_dir).expanduser()
     accelerator = make_accelerator(cfg)
+    share_cores(cfg.TRAIN.NUM_WORKER)
     info = RunInfo(save_dir, options.script, options.config)
     monitors = build_monitors(info) if accelerator.is_main_process else Monitors()
     failure = "interrupted"

@@ -34,6 +34,18 @@ def make_accelerator(cfg: Config) -> Accelerator:
     )
 
 
+def share_cores(num_workers: int) -> None:
+    """On a CPU, leave a core to each loader process: threads that outnumber the cores wait for one another.
+
+    Without this, training on two busy cores was measured ten times slower. OMP_NUM_THREADS goes before.
+    """
+    if torch.cuda.is_available() or "OMP_NUM_THREADS" in os.environ:
+        return
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores - num_workers))
+
+
 def precision_of(cfg: Config, on_gpu: bool) -> str:
     """Return "fp32", "bf16" or "fp16" from TRAIN.PRECISION, or else from TRAIN.AMP."""
     given = cfg.TRAIN.PRECISION

@@ -34,6 +34,9 @@ _MALFORMED = (
 )
 
 
+_HIPTRACK_ONLY = (*HISTORY_PREFIXES, *TEMPORAL_KEYS)
+
+
 class Placeholder:
     """Stands for an object of a foreign class; keeps nothing and does nothing."""
 
@@ -340,11 +343,16 @@ def _refuse(path: Path, kind: str, missing: list[str], unexpected: list[str], sh
     ]
     if parts:
         hint = ""
+        if kind == "hiptrack" and unexpected and all(key.startswith(_HIPTRACK_ONLY) for key in unexpected):
+            hint = "\n  These are HIPTrack's weights and this model has no history: build it with hiptrack."
         if any("pos_embed" in line or "conv1_" in line for line in shapes):
             hint = (
                 "\n  Other shapes mean another size: compare DATA.*.SIZE, MODEL.BACKBONE and MODEL.HEAD "
                 "with the file's."
             )
+        counts = f"{len(missing)} missing, {len(unexpected)} unexpected, {len(shapes)} of another shape"
         raise CheckpointError(
-            f"{path} ({kind} weights) doesn't fit the model:\n  " + "\n  ".join(parts) + hint
+            f"{path} ({kind} weights) doesn't fit the model:\n  "
+            + "\n  ".join(parts)
+            + f"{hint}\n  In short: {path} doesn't fit, {counts}."
         )

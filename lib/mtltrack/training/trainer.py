@@ -106,7 +106,9 @@ class Trainer:
             for key in ("seed", "stages")
             if saved.get(key) != own[key]
         ]
-        different = different or self._changed_rates(saved["optimizers"], Position(**state["position"]))
+        place = Position(**state["position"])
+        different = different or self._changed_rates(saved["optimizers"], place)
+        different = different or self._changed_lengths(saved["epochs"], place)
         if different:
             raise TrainingError(
                 "the checkpoint belongs to another run ("
@@ -126,7 +128,7 @@ class Trainer:
                 f"the checkpoint doesn't fit this model; give the settings that it was trained with, or "
                 f"--resume never to start afresh: {error}"
             ) from error
-        self.position = Position(**state["position"])
+        self.position = place
         self._resume = state
 
     def run(self) -> Position:
@@ -166,6 +168,7 @@ class Trainer:
         return {
             "seed": self.settings.seed,
             "stages": [[stage.name, sorted(stage.trains)] for stage in self.stages],
+            "epochs": [stage.epochs for stage in self.stages],
             "optimizers": [
                 optimizer_settings(stage, self.settings.weight_decay, self.settings.optimizer)
                 for stage in self.stages
@@ -174,6 +177,14 @@ class Trainer:
             "accumulation_steps": self.settings.accumulation_steps,
             "started_from": self.settings.started_from,
         }
+
+    def _changed_lengths(self, saved: Sequence[int], place: Position) -> list[str]:
+        """Name the stages that are over and had another length; the one that is running may be lengthened."""
+        return [
+            f"epochs of stage '{stage.name}', which is over: was {epochs}, is {stage.epochs}"
+            for stage, epochs in zip(self.stages[: place.stage], saved, strict=False)
+            if stage.epochs != epochs
+        ]
 
     # ----------------------------------------------------------------------------------------------- stage
 

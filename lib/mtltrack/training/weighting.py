@@ -149,7 +149,7 @@ def _task_loss(
     report.terms.update(
         {f"{task}/{term}": anchor.detach() for term in weights}
     )  # the same names on every rank
-    if valid is None:
+    if valid is None or _knows_no_labels(clip, task):
         return anchor
     loss = anchor
     for term, values in head.loss_terms(_in_float32(output), _harmless(clip.labels[task], valid)).items():
@@ -175,6 +175,12 @@ def _harmless(labels: Mapping[str, Tensor], valid: Tensor) -> dict[str, Tensor]:
         return torch.where(mask, value, torch.full_like(value, FILLER))
 
     return {name: fill(value) for name, value in labels.items()}
+
+
+def _knows_no_labels(clip: Clip, task: str) -> bool:
+    """Tell whether no data set of this run labels the task: then there are no values to hand to the head."""
+    labels = clip.labels[task]
+    return set(labels) == {"valid"} and not bool(labels["valid"].any())
 
 
 def _check_term(task: str, term: str, values: Tensor, valid: Tensor, weights: Mapping[str, float]) -> None:

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from mtltrack.core.errors import CheckpointError
+from mtltrack.models.inert_pickle import Placeholder
 from mtltrack.models.tracker import Tracker
 from mtltrack.models.weights import (
     LoadReport,
-    Placeholder,
     kind_of,
     load_into,
     read_weights_file,

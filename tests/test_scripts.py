@@ -65,7 +65,7 @@ def test_data_folders_have_defaults_that_the_environment_overrides() -> None:
     assert given == ["/a", "/b"]
     default = bash("-c", tell, MTLTRACK_DATA="", MTLTRACK_REFERENCES="").stdout.split()
     wanted = [ROOT.parent / "shared" / "data", ROOT.parent / "shared" / "parity"]
-    assert [Path(path).resolve() for path in default] == wanted
+    assert [Path(path).resolve() for path in default] == [path.resolve() for path in wanted]
 
 
 def test_ci_runs_the_same_command_as_people() -> None:

@@ -126,8 +126,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status, reason = 1, f"{type(error).__name__}: {error}"
     if "\n" in reason:
         print(reason, file=sys.stderr)
-    print(f"training failed: {reason.splitlines()[0] if reason else 'see above'}", file=sys.stderr)
+    print(f"training failed: {in_one_line(reason) or 'see above'}", file=sys.stderr)
     return status
+
+
+def in_one_line(reason: str, longest: int = 300) -> str:
+    """Return a message's first line, with the line after it where the first one only announces it."""
+    lines = [line.strip() for line in reason.splitlines()]
+    text = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
+    return text if len(text) <= longest else text[: longest - 4] + " ..."
 
 
 def train(options: argparse.Namespace) -> int:

@@ -8,11 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def _folder(variable: str, default: Path) -> Path:
-    return Path(os.environ.get(variable, default)).expanduser().resolve()
+from mtltrack.core import paths
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,19 +16,19 @@ def _few_threads() -> None:
     torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
+def _or_skip(folder: Path, what: str, variable: str) -> Path:
+    if not folder.is_dir():
+        pytest.skip(f"{what} not found at {folder}; set {variable}")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real test data, $MTLTRACK_DATA; the test is skipped when it is absent."""
-    folder = _folder("MTLTRACK_DATA", ROOT.parent / "shared" / "data")
-    if not folder.is_dir():
-        pytest.skip(f"real test data not found at {folder}; set MTLTRACK_DATA")
-    return folder
+    return _or_skip(paths.test_data_root(), "real test data", "MTLTRACK_DATA")
 
 
 @pytest.fixture(scope="session")
 def references_root() -> Path:
     """The folder of reference outputs, $MTLTRACK_REFERENCES; the test is skipped when it is absent."""
-    folder = _folder("MTLTRACK_REFERENCES", ROOT.parent / "shared" / "parity")
-    if not folder.is_dir():
-        pytest.skip(f"reference outputs not found at {folder}; set MTLTRACK_REFERENCES")
-    return folder
+    return _or_skip(paths.references_root(), "reference outputs", "MTLTRACK_REFERENCES")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+BOX = "box"  # the task that every tracker has: configured by MODEL.HEAD, never listed in TASKS
 Labels = dict[str, dict[str, Tensor]]
 
 

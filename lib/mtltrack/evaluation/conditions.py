@@ -14,7 +14,7 @@ from mtltrack.core.errors import DataError
 from mtltrack.data.labels import condition_labels
 from mtltrack.data.sidecars import read_sidecar
 from mtltrack.evaluation.results import ResultFolder, read_tasks
-from mtltrack.metrics.classification import IGNORE_INDEX, ConditionMetrics
+from mtltrack.metrics.classification import ConditionMetrics
 
 TASK = "cls"
 
@@ -68,4 +68,4 @@ def _add(metric: ConditionMetrics, answers: list[dict[str, Any]], flags: np.ndar
         metric.update(chances.logit(), torch.from_numpy(flags[:, : len(metric.class_names)]))
         return
     index = condition_labels(flags, np.ones(len(flags), dtype=bool))["index"]
-    metric.update(chances.log(), torch.from_numpy(np.where(index < 0, IGNORE_INDEX, index)))
+    metric.update(chances.log(), torch.from_numpy(index))

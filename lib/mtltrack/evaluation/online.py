@@ -159,9 +159,10 @@ class OnlineTracker:
         if "score_map" not in predictions:
             return predictions["boxes_cxcywh"][:, 0], predictions["scores"][:, 0]
         maps = [predictions[name][:, 0] for name in ("score_map", "size_map", "offset_map")]
-        boxes, weighted = decode_center(self.window * maps[0], *maps[1:])
-        cell = (self.window * maps[0]).flatten(1) == weighted[:, None]
-        return boxes, torch.where(cell, maps[0].flatten(1), maps[0].new_zeros(())).amax(1)
+        response = self.window * maps[0]
+        boxes, _ = decode_center(response, *maps[1:])
+        cell = response.flatten(1).argmax(1, keepdim=True)
+        return boxes, maps[0].flatten(1).gather(1, cell)[:, 0]
 
     def _to_frame(self, box_cxcywh: Sequence[float], factor: float) -> list[float]:
         """Map a box from the search region (frame scale, its own origin) to the frame's pixels, xywh."""

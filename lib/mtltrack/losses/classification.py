@@ -6,22 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtltrack.core.conditions import UNLABELLED
 from mtltrack.core.registry import LOSSES
-
-IGNORE = -100
 
 
 @LOSSES.register_module(name="CE")
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy, (N, K) logits and (N,) classes -> (N,); 0 where the class is -100."""
-    return F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="none")
+    return F.cross_entropy(logits.float(), target, ignore_index=UNLABELLED, reduction="none")
 
 
 @LOSSES.register_module(name="LABEL_SMOOTH")
 def label_smoothed_cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.1) -> Tensor:
     """Cross-entropy against `1 - smoothing` on the class, `smoothing / K` on all: (N, K), (N,) -> (N,)."""
     return F.cross_entropy(
-        logits.float(), target, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
+        logits.float(), target, ignore_index=UNLABELLED, reduction="none", label_smoothing=smoothing
     )
 
 
@@ -38,7 +37,7 @@ def softmax_focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25, gamm
     Returns:
         (N,) losses.
     """
-    known = target != IGNORE
+    known = target != UNLABELLED
     log_p = F.log_softmax(logits.float(), dim=-1)
     log_pt = log_p.gather(1, target.clamp_min(0)[:, None]).squeeze(1)
     rest = (1 - log_pt.exp()).clamp_min(1e-6)

@@ -25,10 +25,9 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
+from mtltrack.core.conditions import UNLABELLED
 from mtltrack.core.errors import DataError
 from mtltrack.core.registry import METRICS
-
-IGNORE_INDEX = -100
 
 
 @METRICS.register_module()
@@ -60,7 +59,7 @@ class ConditionMetrics:
         classes = len(self.class_names)
         metrics: dict[str, Metric | MetricCollection]
         if self.multi_label:
-            shared: dict[str, Any] = {"num_labels": classes, "ignore_index": IGNORE_INDEX}
+            shared: dict[str, Any] = {"num_labels": classes, "ignore_index": UNLABELLED}
             metrics = {
                 "accuracy": MultilabelAccuracy(**shared, average="micro"),
                 "f1": MultilabelF1Score(**shared, average="none"),
@@ -68,7 +67,7 @@ class ConditionMetrics:
                 "confusion": MultilabelConfusionMatrix(**shared),
             }
         else:
-            shared = {"num_classes": classes, "ignore_index": IGNORE_INDEX}
+            shared = {"num_classes": classes, "ignore_index": UNLABELLED}
             metrics = {
                 "accuracy": MulticlassAccuracy(**shared, average="micro"),
                 "f1": MulticlassF1Score(**shared, average="none"),
@@ -101,11 +100,11 @@ class ConditionMetrics:
                 f"found {tuple(logits.shape)} and {tuple(target.shape)}"
             )
         target = target.long()
-        known = target != IGNORE_INDEX
+        known = target != UNLABELLED
         top = 1 if self.multi_label else classes - 1
         if bool(((target < 0) | (target > top))[known].any()):
             found = target[known].unique().tolist()
-            raise DataError(f"class targets must lie in 0..{top} or be {IGNORE_INDEX}; found {found}")
+            raise DataError(f"class targets must lie in 0..{top} or be {UNLABELLED}; found {found}")
         keep = known.any(dim=1) if self.multi_label else known
         if not bool(keep.any()):
             return

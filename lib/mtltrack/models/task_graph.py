@@ -9,9 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from torch import nn
 
 from mtltrack.core.errors import ConfigError, did_you_mean
-from mtltrack.core.types import Clip, TaskOutput, Tokens
-
-ROOT_TASK = "box"
+from mtltrack.core.types import BOX, Clip, TaskOutput, Tokens
 
 
 class TaskGraph:
@@ -38,10 +36,10 @@ class TaskGraph:
         except CycleError as error:
             circle = " -> ".join(error.args[1])
             raise ConfigError(f"TASKS: the heads read one another in a circle: {circle}") from error
-        self.order = [task for task in order if task != ROOT_TASK]
+        self.order = [task for task in order if task != BOX]
 
     def _check_edges(self) -> None:
-        known = [ROOT_TASK, *self.heads]
+        known = [BOX, *self.heads]
         for task, names in self.reads.items():
             for name in names:
                 if name == task:
@@ -61,7 +59,7 @@ class TaskGraph:
     def needed(self, wanted: Iterable[str]) -> list[str]:
         """Return, in running order, the wanted tasks and every task that they read."""
         needed: set[str] = set()
-        stack = [task for task in wanted if task != ROOT_TASK]
+        stack = [task for task in wanted if task != BOX]
         while stack:
             task = stack.pop()
             if task not in self.heads:
@@ -70,7 +68,7 @@ class TaskGraph:
                 )
             if task not in needed:
                 needed.add(task)
-                stack.extend(name for name in self.reads[task] if name != ROOT_TASK)
+                stack.extend(name for name in self.reads[task] if name != BOX)
         return [task for task in self.order if task in needed]
 
     def run(
@@ -87,7 +85,7 @@ class TaskGraph:
         Returns:
             task -> output, the box's included.
         """
-        outputs = {ROOT_TASK: box}
+        outputs = {BOX: box}
         for task in self.order if wanted is None else self.needed(wanted):
             upstream = {name: self._edge(task, name, outputs[name]) for name in self.reads[task]}
             outputs[task] = self.heads[task](tokens, upstream, clip)

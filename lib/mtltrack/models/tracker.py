@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from mtltrack.core.types import Clip, TaskOutput, Tokens
+from mtltrack.core.types import BOX, Clip, TaskOutput, Tokens
 from mtltrack.models.backbones.vit import OneStreamFeatures
 from mtltrack.models.history import HistoryNetwork
 from mtltrack.models.layers.elimination import template_rows
 from mtltrack.models.layers.memory import PromptMemory
-from mtltrack.models.task_graph import ROOT_TASK, TaskGraph
+from mtltrack.models.task_graph import TaskGraph
 
 TEMPLATE_FRAMES = 10  # online, frames up to this one read the template's memory
 EARLY_WRITES = (5, 10)  # and these two are written
@@ -88,14 +88,14 @@ class Tracker(nn.Module):
 
     def heads(self) -> dict[str, nn.Module]:
         """Return task -> head in running order, the box first."""
-        return {ROOT_TASK: self.box_head, **{task: self.graph.heads[task] for task in self.graph.order}}
+        return {BOX: self.box_head, **{task: self.graph.heads[task] for task in self.graph.order}}
 
     def tracker_parts(self) -> dict[str, nn.Module]:
         """Return the parts that make the tracker itself: backbone, history (where there is one), box."""
         parts: dict[str, nn.Module] = {"backbone": self.backbone}
         if self.history is not None:
             parts["history"] = self.history
-        parts[ROOT_TASK] = self.box_head
+        parts[BOX] = self.box_head
         return parts
 
     def task_parts(self) -> dict[str, nn.Module]:

@@ -44,6 +44,19 @@ def _tower(in_channels: int, channels: int, branch: str) -> dict[str, nn.Module]
     }
 
 
+def _climb(head: nn.Module, maps: Tensor, branch: str) -> Tensor:
+    """Run one branch's `_tower`, (B, C, h, w) -> (B, hidden / 8, h, w)."""
+    for i in range(1, 5):
+        maps = head.get_submodule(f"conv{i}_{branch}")(maps)
+    return maps
+
+
+def corner_boxes(output: TaskOutput, labels: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return predicted and labelled boxes xyxy, (B, T, 4) float32; the labelled ones cut to the crop."""
+    predicted = order_corners(boxes_cxcywh_to_xyxy(output.predictions["boxes_cxcywh"].float()))
+    return predicted, boxes_cxcywh_to_xyxy(labels["cxcywh"].float()).clamp(0, 1)
+
+
 class BoxHead(nn.Module):
     """What every box head shares: the loss terms, decoding for people, metrics.
 
@@ -74,8 +87,7 @@ class BoxHead(nn.Module):
             labels: `cxcywh` (B, T, 4) in [0, 1] of the crop, `valid` (B, T). What stands in frames without a
                 label doesn't matter: the caller masks them.
         """
-        predicted = order_corners(boxes_cxcywh_to_xyxy(output.predictions["boxes_cxcywh"]).float())
-        target = boxes_cxcywh_to_xyxy(labels["cxcywh"].float()).clamp(0, 1)
+        predicted, target = corner_boxes(output, labels)
         shape = predicted.shape[:2]
         predicted, target = predicted.flatten(0, 1), target.flatten(0, 1)
         return {
@@ -127,7 +139,7 @@ class CenterHead(BoxHead):
 
     def predict(self, maps: Tensor) -> dict[str, Tensor]:
         """Predict from (B, C, h, w); `features` (B, 3 hidden/8, h, w) are the three branches' last maps."""
-        last = {branch: self._features(maps, branch) for branch in ("ctr", "offset", "size")}
+        last = {branch: _climb(self, maps, branch) for branch in ("ctr", "offset", "size")}
         score_map = bounded_sigmoid(self.conv5_ctr(last["ctr"]))
         offset_map = self.conv5_offset(last["offset"]).float()
         size_map = bounded_sigmoid(self.conv5_size(last["size"]))
@@ -140,11 +152,6 @@ class CenterHead(BoxHead):
             "offset_map": offset_map,
             "features": torch.cat(list(last.values()), dim=1),
         }
-
-    def _features(self, maps: Tensor, branch: str) -> Tensor:
-        for i in range(1, 5):
-            maps = self.get_submodule(f"conv{i}_{branch}")(maps)
-        return maps
 
     def loss_terms(self, output: TaskOutput, labels: dict[str, Tensor]) -> dict[str, Tensor]:
         terms = super().loss_terms(output, labels)
@@ -209,9 +216,7 @@ class CornerHead(BoxHead):
         """Predict from (B, C, h, w)."""
         corners, confidences, features = [], [], []
         for branch in ("tl", "br"):
-            last = maps
-            for i in range(1, 5):
-                last = self.get_submodule(f"conv{i}_{branch}")(last)
+            last = _climb(self, maps, branch)
             probability = (
                 self.get_submodule(f"conv5_{branch}")(last).float().flatten(1).softmax(1)
             )  # (B, h w)
@@ -263,10 +268,9 @@ class BoxMetrics:
         self._iou = MeanMetric()
 
     def update(self, output: TaskOutput, labels: dict[str, Tensor]) -> None:
-        predicted = order_corners(boxes_cxcywh_to_xyxy(output.predictions["boxes_cxcywh"].detach().float()))
-        target = boxes_cxcywh_to_xyxy(labels["cxcywh"].float()).clamp(0, 1)
-        valid = labels["valid"]
-        self._iou.to(predicted.device).update(box_iou(predicted, target)[valid])
+        predicted, target = corner_boxes(output, labels)
+        overlap = box_iou(predicted.detach(), target)[labels["valid"]]
+        self._iou.to(overlap.device).update(overlap)
 
     def compute(self) -> dict[str, float]:
         return {"IoU": float(self._iou.compute())}

@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtltrack.core.conditions import condition_names, normal_index
+from mtltrack.core.conditions import UNLABELLED, condition_names, normal_index
 from mtltrack.core.registry import HEADS, LOSSES
 from mtltrack.core.types import Clip, TaskOutput, Tokens
 from mtltrack.metrics.classification import ConditionMetrics, confusion_figure
-
-IGNORE = -100
 
 
 @HEADS.register_module()
@@ -100,7 +98,7 @@ class ClsHead(nn.Module):
     def _targets(self, labels: dict[str, Tensor]) -> Tensor:
         """Return (B, T) class numbers, or (B, T, K) flags without Normal's."""
         if not self.multi:
-            return torch.where(labels["valid"], labels["index"], torch.full_like(labels["index"], IGNORE))
+            return torch.where(labels["valid"], labels["index"], torch.full_like(labels["index"], UNLABELLED))
         flags = labels["flags"]
         return torch.cat([flags[..., : self.normal], flags[..., self.normal + 1 :]], dim=-1)
 

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtltrack.core.errors import ConfigError, TrainingError
+from mtltrack.core.types import BOX
 
-BOX = "box"
 BACKBONE = "backbone"
 SCHEDULES = ("step", "Mstep")
 

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mtltrack.core.errors import CheckpointError, TrainingError
-from mtltrack.core.types import Clip
+from mtltrack.core.types import BOX, Clip
 from mtltrack.training.checkpoint import CheckpointFolder, Description, save_resume, save_weights
 from mtltrack.training.monitors import Monitors
 from mtltrack.training.optimizers import (
@@ -27,7 +27,7 @@ from mtltrack.training.optimizers import (
 from mtltrack.training.randomness import random_state, restore_random_state
 from mtltrack.training.reporting import EpochPlace, EpochReport
 from mtltrack.training.settings import Position, TrainSettings
-from mtltrack.training.stages import BOX, Stage, enter_stage
+from mtltrack.training.stages import Stage, enter_stage
 from mtltrack.training.step import StepRunner
 from mtltrack.training.validation import validate
 from mtltrack.training.weighting import world_size
@@ -182,7 +182,7 @@ class Trainer:
         """Name the stages that are over and had another length; the one that is running may be lengthened."""
         return [
             f"epochs of stage '{stage.name}', which is over: was {epochs}, is {stage.epochs}"
-            for stage, epochs in zip(self.stages[: place.stage], saved, strict=False)
+            for stage, epochs in zip(self.stages[: place.stage], saved[: place.stage], strict=True)
             if stage.epochs != epochs
         ]
 

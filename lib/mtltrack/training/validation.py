@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes
 
-from mtltrack.core.types import Clip, TaskOutput
+from mtltrack.core.types import BOX, Clip, TaskOutput
 from mtltrack.training.averages import Averages
-from mtltrack.training.weighting import BOX, label_counts, total_loss
+from mtltrack.training.weighting import label_counts, total_loss
 
 TRUTH_COLOUR = "#00ff00"
 PREDICTION_COLOUR = "#ff0000"

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from mtltrack.core.errors import TrainingError
-from mtltrack.core.types import Clip, TaskOutput
+from mtltrack.core.types import BOX, Clip, TaskOutput
 
-BOX = "box"
 FILLER = 0.5  # as a box in [0, 1]: in the middle, half as wide as the crop
 
 Counts = dict[str, Tensor]

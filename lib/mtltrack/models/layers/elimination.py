@@ -86,14 +86,14 @@ def template_rows(kind: str, boxes_xywh: Tensor, template_size: int, stride: int
     The tokens of ALL, CTR_POINT and CTR_REC are the same for every sample, so only those rows are computed;
     GT_BOX computes all rows and weighs them, which spares a copy from the device.
     """
-    mask = template_mask(kind, boxes_xywh, template_size, stride)
     batch, tokens = boxes_xywh.shape[0], (template_size // stride) ** 2
-    if mask is None:
-        return TemplateRows(None, boxes_xywh.new_full((batch, tokens), 1.0 / tokens))
     if kind == "GT_BOX":
+        mask = template_mask(kind, boxes_xywh, template_size, stride)
+        assert mask is not None
         return TemplateRows(None, mask / mask.sum(1, keepdim=True).clamp_min(1))
-    one = template_mask(kind, torch.zeros(1, 4), template_size, stride)
-    assert one is not None
+    one = template_mask(kind, torch.zeros(1, 4), template_size, stride)  # on the CPU, which waits for nothing
+    if one is None:
+        return TemplateRows(None, boxes_xywh.new_full((batch, tokens), 1.0 / tokens))
     index = one[0].nonzero().squeeze(1)
     weights = boxes_xywh.new_full((batch, len(index)), 1.0 / len(index))
     return TemplateRows(index.to(boxes_xywh.device), weights)

@@ -38,11 +38,16 @@ def read_memory(query: Tensor, extended_keys: Tensor, values: Tensor) -> Tensor:
     width = max(math.ceil(value_width / heads), key_width + 1)
     extended_query = torch.cat([2 * query, query.new_full((batch, count, 1), -1.0)], dim=-1)  # (B, M, Ck + 1)
     padding = width - (key_width + 1)
-    q = F.pad(extended_query, (0, padding))[:, None].expand(-1, heads, -1, -1)  # (B, heads, M, width)
-    k = F.pad(extended_keys, (0, padding))[:, None].expand(-1, heads, -1, -1)
-    v = F.pad(values, (0, heads * width - value_width)).unflatten(-1, (heads, width)).transpose(1, 2)
+    q = _padded(extended_query, padding)[:, None].expand(-1, heads, -1, -1)  # (B, heads, M, width)
+    k = _padded(extended_keys, padding)[:, None].expand(-1, heads, -1, -1)
+    v = _padded(values, heads * width - value_width).unflatten(-1, (heads, width)).transpose(1, 2)
     read = F.scaled_dot_product_attention(q, k, v, scale=1 / math.sqrt(key_width))
     return read.transpose(1, 2).flatten(2)[..., :value_width]  # (B, M, Cv)
+
+
+def _padded(tensor: Tensor, channels: int) -> Tensor:
+    """Append zero channels; `F.pad` by nothing would still copy the whole memory."""
+    return F.pad(tensor, (0, channels)) if channels else tensor
 
 
 class PromptMemory:

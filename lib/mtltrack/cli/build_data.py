@@ -20,7 +20,7 @@ from mtltrack.training.texts import LABEL_ADVICE
 
 TRAIN = "TRAIN"
 VAL = "VAL"
-UNLABELLED = ("Coco", "Got10k", "ImagenetVid", "Lasot", "TrackingNet")
+WITHOUT_CONDITIONS = ("Coco", "Got10k", "ImagenetVid", "Lasot", "TrackingNet")
 """Data sets that come without scene conditions."""
 
 
@@ -80,11 +80,11 @@ def need_labels(cfg: Config, stages: Iterable[Stage]) -> None:
 def _is_unlabelled(entry: str | Mapping[str, Any]) -> bool:
     """Tell whether an entry of DATASETS_NAME certainly carries no scene conditions."""
     if isinstance(entry, str):
-        return entry in NAMED and NAMED[entry].type in UNLABELLED
+        return entry in NAMED and NAMED[entry].type in WITHOUT_CONDITIONS
     arguments = {key.upper(): value for key, value in entry.items()}
     if arguments.get("CLS_ANN_DIR"):
         return False
-    return arguments["TYPE"] in UNLABELLED or (
+    return arguments["TYPE"] in WITHOUT_CONDITIONS or (
         arguments["TYPE"] == "FolderSequences" and not arguments.get("CONDITIONS")
     )
 

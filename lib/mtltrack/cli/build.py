@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from mtltrack.core.config import Config
 from mtltrack.core.errors import CheckpointError, ConfigError, did_you_mean
 from mtltrack.core.paths import expand_path, local_settings
 from mtltrack.core.registry import BACKBONES, HEADS
+from mtltrack.core.types import BOX
 from mtltrack.models.history import HistoryNetwork
 from mtltrack.models.tracker import HistorySettings, Tracker
 from mtltrack.models.weights import LoadReport, kind_of, load_into, read_weights_file, state_dict_of
+
+FILLED = {"channels", "upstream_channels"}  # arguments of heads that come from the model, not from the YAML
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,12 @@ def build_tracker(cfg: Config, script: str | None = None) -> Tracker:
         )
     backbone = _build_backbone(cfg, parts)
     width = backbone.embed_dim
+    box_head = _build_box_head(cfg, width)
     return Tracker(
         backbone=backbone,
-        box_head=_build_box_head(cfg, width),
+        box_head=box_head,
         history=_build_history(cfg, width) if parts.history else None,
-        heads={task: _build_head(cfg, task, width) for task in cfg.TASKS},
+        heads=_build_heads(cfg, box_head, width),
         detach={task: block.DETACH for task, block in cfg.TASKS.items()},
         template_range=cfg.MODEL.BACKBONE.CE_TEMPLATE_RANGE,
         frames_at_once=None if cfg.MODEL.BACKBONE.BATCH_FRAMES == "auto" else cfg.MODEL.BACKBONE.BATCH_FRAMES,
@@ -117,7 +122,25 @@ def _build_history(cfg: Config, width: int) -> HistoryNetwork:
     )
 
 
-def _build_head(cfg: Config, task: str, width: int) -> nn.Module:
+def _build_heads(cfg: Config, box_head: nn.Module, width: int) -> dict[str, nn.Module]:
+    """Build the task heads, each after those that it reads: it is told how wide their features are."""
+    kinds = {task: HEADS.get(block.TYPE) for task, block in cfg.TASKS.items()}
+    reads = {
+        task: [name for name in getattr(kind, "reads", ()) if name in kinds] for task, kind in kinds.items()
+    }
+    try:
+        order = list(TopologicalSorter(reads).static_order())
+    except CycleError:
+        order = list(kinds)  # the task graph says what is wrong
+    widths = {BOX: getattr(box_head, "feature_channels", None)}
+    heads = {}
+    for task in order:
+        heads[task] = _build_head(cfg, task, width, {name: value for name, value in widths.items() if value})
+        widths[task] = getattr(heads[task], "feature_channels", None)
+    return {task: heads[task] for task in cfg.TASKS}
+
+
+def _build_head(cfg: Config, task: str, width: int, upstream_channels: dict[str, int]) -> nn.Module:
     """Build a task head from its block and the TRAIN keys that begin with its name (TRAIN.CLS_LOSS_TYPE)."""
     block = cfg.TASKS[task]
     kind = HEADS.get(block.TYPE)
@@ -125,7 +148,7 @@ def _build_head(cfg: Config, task: str, width: int) -> nn.Module:
     arguments = block.arguments()
     unknown = sorted(set(arguments) - accepted)
     if unknown:
-        key, names = unknown[0].upper(), sorted(name.upper() for name in accepted - {"channels"})
+        key, names = unknown[0].upper(), sorted(name.upper() for name in accepted - FILLED)
         raise ConfigError(
             f"TASKS.{task}.{key} ({cfg.source_line(f'TASKS.{task}.{key}')}): {block.TYPE} has no such "
             f"argument.{did_you_mean(key, names)} It takes: {', '.join(names)}."
@@ -137,6 +160,8 @@ def _build_head(cfg: Config, task: str, width: int) -> nn.Module:
             arguments[name] = train[key]
     if "channels" in accepted:
         arguments["channels"] = width
+    if "upstream_channels" in accepted:
+        arguments["upstream_channels"] = upstream_channels
     try:
         return kind(**arguments)
     except (TypeError, ValueError) as error:
@@ -163,6 +188,7 @@ def load_weights(tracker: Tracker, path: str | Path) -> LoadReport:
         report.kind = "own"
         report.classes, report.epoch = content.get("classes"), content.get("epoch")
         _check_classes(report, tasks, path)
+        _check_alphabet(report, content.get("alphabet"), tasks, path)
     return report
 
 
@@ -175,6 +201,18 @@ def _check_classes(report: LoadReport, tasks: dict[str, nn.Module], path: Path) 
         raise CheckpointError(
             f"{path} was trained for the conditions {', '.join(report.classes)}; "
             f"the head's are {', '.join(names)}. Give the file's as TASKS.cls.CLASS_NAMES."
+        )
+
+
+def _check_alphabet(report: LoadReport, stored: str | None, tasks: dict[str, nn.Module], path: Path) -> None:
+    """Refuse a reader's weights for another alphabet: each output stands for one character."""
+    own = getattr(tasks.get("ocr"), "alphabet", None)
+    if own is None or not stored or any(name.startswith("ocr_head.") for name in report.new):
+        return
+    if own != stored:
+        raise CheckpointError(
+            f"{path} was trained to read the {len(stored)} characters {stored}; TASKS.ocr.ALPHABET has the "
+            f"{len(own)} characters {own}. Give the file's characters as TASKS.ocr.ALPHABET."
         )
 
 

@@ -229,6 +229,10 @@ class Template(Section):
 class Detail(Section):
     SIZE: Count = Field(description="Side of the detail crop in pixels.")
     FACTOR: Positive = Field(description="Side of the detail crop in target sizes.")
+    CENTER_JITTER: NotNegative = Field(
+        default=0.25, description="Shift of the crop while training; small, as a target moves in one frame."
+    )
+    SCALE_JITTER: NotNegative = Field(default=0.1, description="Change of the crop's size while training.")
 
 
 class Sources(Section):
@@ -309,6 +313,9 @@ class Test(Section):
         default=30.0, description="Frames a second assumed for a video without time stamps."
     )
     PRECISION: PrecisionName = Field(default="fp32", description="Precision of testing.")
+    TASKS: list[Text] | None = Field(
+        default=None, description="Heads that run while testing; when not given, all; []: the box alone."
+    )
 
 
 class TaskConfig(BaseModel):

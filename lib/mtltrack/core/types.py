@@ -5,10 +5,13 @@ Shapes: B clips, T search frames a clip, N tokens, C channels, H x W pixels or c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 BOX = "box"  # the task that every tracker has: configured by MODEL.HEAD, never listed in TASKS
@@ -25,10 +28,19 @@ class Clip:
         search: (B, T, 3, H, W), like `template`.
         affine: (B, T, 2, 3) maps a search crop's pixel (x, y, 1) to the frame's pixel.
         timestamps: (B, T) seconds.
-        labels: one entry a task; each holds `valid` (B, T) bool and the task's tensors: box `cxcywh` (B, T,
-            4) in [0, 1] of the crop; cls `index` (B, T) int64 (-100 where absent) or `flags` (B, T, K) bool.
+        labels: one entry a task; each holds `valid` (B, T) bool and the task's tensors, all with leading
+            (B, T):
+            box `cxcywh` (4) in [0, 1] of the search crop;
+            cls `index` () int64 (-100 where absent), `flags` (K) bool and `known` (K) bool, which flags the
+            source can tell;
+            seg `mask` (H, W) uint8, 1 on the target, in pixels of the search crop;
+            plate `present` () bool and `cxcywh` (4) in [0, 1] of the search crop;
+            ocr `codes` (L) int64 (0 behind the text's end), `length` () int64 and `cxcywh` (4), the plate's
+            box in [0, 1] of the search crop;
+            alert `zones` (Z, V, 2) polygons in frame pixels (the last vertex repeated, absent zones all 0),
+            `target` () bool and `stopped` () float32, the seconds that the target has been standing still.
         template_brightness: (B,) factor of the template's pixels, applied by `normalised`.
-        search_brightness: (B, T) the same for the search crops.
+        search_brightness: (B, T) the same for the search crops and their detail views.
         detail: (B, T, 3, Hd, Wd) higher-resolution view around the target, or None.
         detail_affine: (B, T, 2, 3), or None.
         sources: per clip, what it was made of (data set, sequence, frame numbers); for messages, never for
@@ -92,7 +104,7 @@ class Clip:
         """
         if self.template.is_floating_point():
             return self
-        detail = None if self.detail is None else normalise(self.detail, mean, std)
+        detail = None if self.detail is None else normalise(self.detail, mean, std, self.search_brightness)
         return replace(
             self,
             template=normalise(self.template, mean, std, self.template_brightness),
@@ -162,3 +174,37 @@ class TaskOutput:
 
     features: Tensor | None
     predictions: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class FrameContext:
+    """A frame of a video as the tracker left it: what a head's session turns its answer into a result with.
+
+    Attributes:
+        index: 1 for the first frame after the one that the tracker was started on.
+        timestamp: seconds.
+        size: width and height of the frame in pixels.
+        box_xywh: the tracker's box in 0-based frame pixels.
+        score: the tracker's score in [0, 1].
+        affine: (2, 3) float64, pixel (x, y, 1) of the search crop -> pixel of the frame.
+        crop_size: side of the search crop in pixels.
+        results: task -> result of this frame, of the heads that ran before.
+    """
+
+    index: int
+    timestamp: float
+    size: tuple[int, int]
+    box_xywh: tuple[float, float, float, float]
+    score: float
+    affine: NDArray[np.float64]
+    crop_size: int
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+
+class HeadSession(Protocol):
+    """What a head keeps from frame to frame of one video. A head that has one offers
+    `session(zones: Mapping[str, NDArray]) -> HeadSession`; it is made anew for every video."""
+
+    def update(self, answer: Any, frame: FrameContext) -> dict[str, Any]:
+        """Return the frame's result, plain JSON types, from what `decode` said of the crop."""
+        ...

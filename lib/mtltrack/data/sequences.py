@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from mtltrack.core.errors import DataError
 
 FrameLabels = dict[str, dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class PlateLabel:
+    """What is known of the target's licence plate in one frame.
+
+    Attributes:
+        box_xyxy: 0-based frame pixels; None when no plate can be seen.
+        text: what it says; None when that isn't known or can't be read.
+        where: file and line that say so, for messages.
+    """
+
+    box_xyxy: tuple[float, float, float, float] | None
+    text: str | None = None
+    where: str = ""
 
 
 @dataclass
@@ -28,8 +43,13 @@ class SequenceInfo:
         first_frame: number of the first frame in the whole sequence, counted from 1 (for messages).
         whole_length: frames of the whole sequence, of which these may be a part; None when that isn't known.
         faults: frame -> message for frames whose annotation can't be used: drawing one makes a bad sample.
-        annotations: task -> frame -> what a side-car file says of it, as read, for the tasks that build
-            their labels from it: `mask`, `plate`, `alert`.
+        plates: frame -> the plate; a frame without an entry is unlabelled.
+        masked: (F,) bool, which frames have a mask (`SequenceDataset.mask` hands it out), or None: none.
+        alerts: frame -> whether the target has stood too long in a zone; without an entry: unlabelled.
+        zones: name -> (V, 2) polygon in 0-based frame pixels.
+        stopped: (F,) seconds that the target has been standing still, or None: worked out from boxes and
+            times.
+        box_labelled: False where `boxes_xywh` only says where to cut (a plate without its vehicle).
         has_text: True when a flip would make the sample's text unreadable.
     """
 
@@ -43,7 +63,12 @@ class SequenceInfo:
     first_frame: int = 1
     whole_length: int | None = None
     faults: dict[int, str] = field(default_factory=dict)
-    annotations: dict[str, dict[int, Any]] = field(default_factory=dict)
+    plates: dict[int, PlateLabel] = field(default_factory=dict)
+    masked: np.ndarray | None = None
+    alerts: dict[int, bool] = field(default_factory=dict)
+    zones: dict[str, np.ndarray] = field(default_factory=dict)
+    stopped: np.ndarray | None = None
+    box_labelled: bool = True
     has_text: bool = False
 
     def __post_init__(self) -> None:
@@ -94,4 +119,8 @@ class SequenceDataset(Protocol):
 
     def image(self, i: int, frame: int) -> np.ndarray:
         """Return frame `frame` (from 0) of sequence `i` as (H, W, 3) uint8 RGB."""
+        ...
+
+    def mask(self, i: int, frame: int) -> np.ndarray:
+        """Return the target's mask (H, W) uint8, 1 on the target; asked only where `masked` says so."""
         ...

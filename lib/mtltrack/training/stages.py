@@ -241,3 +241,20 @@ def enter_stage(tracker: Any, stage: Stage, batch_norm: str = "batch") -> None:
     tracker.train()
     if batch_norm == "frozen":
         freeze_batch_norm(tracker)
+
+
+def tell_progress(tracker: Any, stages: Sequence[Stage], number: int, epoch: int) -> None:
+    """Tell heads that change while they learn (those with a `schedule`) how far they have come, in [0, 1].
+
+    Args:
+        tracker: the model, with `task_parts()`.
+        stages: of the run.
+        number: of the stage that runs, from 0.
+        epoch: epochs of that stage that are over.
+    """
+    for task, head in tracker.task_parts().items():
+        if not hasattr(head, "schedule"):
+            continue
+        learning = [stage.epochs if task in stage.trains else 0 for stage in stages]
+        here = epoch if task in stages[number].trains else 0
+        head.schedule((sum(learning[:number]) + here) / max(sum(learning), 1))

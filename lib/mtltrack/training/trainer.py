@@ -27,7 +27,7 @@ from mtltrack.training.optimizers import (
 from mtltrack.training.randomness import random_state, restore_random_state
 from mtltrack.training.reporting import EpochPlace, EpochReport
 from mtltrack.training.settings import Position, TrainSettings
-from mtltrack.training.stages import Stage, enter_stage
+from mtltrack.training.stages import Stage, enter_stage, tell_progress
 from mtltrack.training.step import StepRunner
 from mtltrack.training.validation import validate
 from mtltrack.training.weighting import world_size
@@ -254,6 +254,7 @@ class Trainer:
     def _train_epoch(self, current: _StageRun, epoch: int) -> None:
         self.train_loader.sampler.set_epoch(epoch)
         self.tracker.train()
+        tell_progress(self.tracker, self.stages, self.position.stage, self.position.stage_epoch)
         steps = self._steps()
         keep_rate = self.keep_rate(epoch)
         rates = {str(group["name"]): float(group["lr"]) for group in current.optimizer.param_groups}

@@ -45,6 +45,7 @@ class SequenceInfo:
         faults: frame -> message for frames whose annotation can't be used: drawing one makes a bad sample.
         plates: frame -> the plate; a frame without an entry is unlabelled.
         masked: (F,) bool, which frames have a mask (`SequenceDataset.mask` hands it out), or None: none.
+        mask_where: frame -> file and line (or file) of its mask, for messages; may be left empty.
         alerts: frame -> whether the target has stood too long in a zone; without an entry: unlabelled.
         zones: name -> (V, 2) polygon in 0-based frame pixels.
         stopped: (F,) seconds that the target has been standing still, or None: worked out from boxes and
@@ -65,6 +66,7 @@ class SequenceInfo:
     faults: dict[int, str] = field(default_factory=dict)
     plates: dict[int, PlateLabel] = field(default_factory=dict)
     masked: np.ndarray | None = None
+    mask_where: dict[int, str] = field(default_factory=dict)
     alerts: dict[int, bool] = field(default_factory=dict)
     zones: dict[str, np.ndarray] = field(default_factory=dict)
     stopped: np.ndarray | None = None

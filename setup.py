@@ -18,6 +18,7 @@ REQUIRED = [
     "tensorboard>=2.16",
     "torchmetrics>=1.4",
     "pycocotools>=2.0.7",
+    "pillow>=10.0",
     "rich>=13.0",
     "matplotlib>=3.8",
     "safetensors>=0.4",

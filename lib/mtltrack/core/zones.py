@@ -51,9 +51,7 @@ def parse_zones(text: str, name: str) -> dict[str, NDArray[np.float64]]:
     try:
         content = json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"{name}:{error.lineno}: no JSON ({error.msg}). Write {_EXAMPLE}"
-        ) from error
+        raise DataError(f"{name}:{error.lineno}: no JSON ({error.msg}). Write {_EXAMPLE}") from error
     if not isinstance(content, dict):
         raise DataError(
             f"{name}:1: zones must be an object of named polygons, found {type(content).__name__}. "

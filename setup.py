@@ -24,7 +24,15 @@ REQUIRED = [
     "safetensors>=0.4",
 ]
 EXTRAS = {
-    "test": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "types-PyYAML", "build>=1.2"],
+    "test": [
+        "pytest>=8.0",
+        "hypothesis>=6.100",
+        "ruff>=0.6",
+        "mypy>=1.11",
+        "types-PyYAML",
+        "build>=1.2",
+        "shapely>=2.0",
+    ],
     # every multi-task part runs on the packages above; the extra exists so that scripts can ask for it by
     # name
     "mtl": ["shapely>=2.0"],

@@ -1,5 +1,5 @@
 """Pure tensor functions: one loss value a sample, nothing reduced over the batch."""
 
-from mtltrack.losses import boxes, classification, focal
+from mtltrack.losses import boxes, classification, focal, masks
 
-__all__ = ["boxes", "classification", "focal"]
+__all__ = ["boxes", "classification", "focal", "masks"]

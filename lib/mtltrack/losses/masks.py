@@ -1,0 +1,62 @@
+"""Losses of a mask, one value a sample.
+
+They take logits and work in float32 whatever the precision around them. Targets are masks or, for a map that
+is coarser than the mask, the share of each cell that the mask covers; a mask without a pixel is a target like
+any other.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+EMPTY = 1.0  # the `e` of the Dice loss in cells: what keeps it finite, and 0 at best, for an empty mask
+
+
+def coverage(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return which share of each cell of a coarser map the masks cover.
+
+    Args:
+        masks: (N, H, W), 0 or 1.
+        size: rows and columns of the map; where they don't divide H and W, neighbouring cells share pixels.
+
+    Returns:
+        (N, *size) float32 in [0, 1].
+    """
+    return F.adaptive_avg_pool2d(masks.float(), size)
+
+
+def mask_bce(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy, mean over the cells: `-[q log p + (1 - q) log(1 - p)]`, p = sigmoid(logits).
+
+    Its gradient on a logit is (p - q) / cells. Against a share q it is least, but not 0, at p = q.
+
+    Args:
+        logits: (N, h, w).
+        target: (N, h, w) in [0, 1].
+
+    Returns:
+        (N,) losses.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")
+    return loss.flatten(1).mean(1)
+
+
+def dice_loss(logits: Tensor, target: Tensor, empty: float = EMPTY) -> Tensor:
+    """Dice loss `1 - (2 sum(p q) + e) / (sum p + sum q + e)`, p = sigmoid(logits).
+
+    The soft Dice of V-Net (Milletari et al., 3DV 2016, eq. 2-3) with plain sums below the line in place of
+    sums of squares, and with e, which makes the loss of an empty mask sum p / (sum p + e) instead of
+    undefined.
+
+    Args:
+        logits: (N, h, w).
+        target: (N, h, w) in [0, 1].
+        empty: e, above 0, in cells.
+
+    Returns:
+        (N,) losses in [0, 1).
+    """
+    share, target = logits.float().sigmoid().flatten(1), target.float().flatten(1)
+    common = (share * target).sum(1)
+    return 1 - (2 * common + empty) / (share.sum(1) + target.sum(1) + empty)

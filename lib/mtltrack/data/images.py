@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import cv2
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from mtltrack.core.errors import DataError
 from mtltrack.data.stores import Store
@@ -11,6 +14,7 @@ from mtltrack.data.stores import Store
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 IMAGE_FOLDERS = ("img", "imgs", "images", "color")  # where a sequence's folder may hold its images
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held; 5 to 8 swap rows and columns
 _TAIL = 4096  # some cameras append data of their own behind the end marker
 
 
@@ -72,3 +76,20 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     if image is None:
         raise DataError(f"the image {name} can't be decoded ({len(data)} bytes). {remedy}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def image_size(data: bytes, name: str) -> tuple[int, int]:
+    """Return the width and height of what `decode_image` makes of a file, from its head alone.
+
+    Raises:
+        DataError: the bytes are no image.
+    """
+    try:
+        with Image.open(BytesIO(data)) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
+            return (image.height, image.width) if turned else image.size
+    except (OSError, SyntaxError, UnidentifiedImageError) as error:
+        raise DataError(
+            f"the image {name} can't be decoded ({len(data)} bytes). "
+            "Fetch the file again, or take its frame out of the data set."
+        ) from error

@@ -1,6 +1,7 @@
 """The data sets; importing this package registers them all."""
 
 from mtltrack.data.datasets.coco import Coco
+from mtltrack.data.datasets.davis import Davis
 from mtltrack.data.datasets.folder import FolderSequences
 from mtltrack.data.datasets.got10k import Got10k
 from mtltrack.data.datasets.imagenet_vid import ImagenetVid
@@ -10,6 +11,7 @@ from mtltrack.data.synthetic.sequences import SyntheticSequences
 
 __all__ = [
     "Coco",
+    "Davis",
     "FolderSequences",
     "Got10k",
     "ImagenetVid",

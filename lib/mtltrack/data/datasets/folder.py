@@ -80,7 +80,7 @@ class FolderSequences(StoredSequences):
         self.fps = fps
         self.one_based = one_based
         entries = find_sequences(self.store)
-        self.ranges = _checked_ranges(ranges, list(entries), self.store.locate(""))
+        self.ranges = checked_ranges(ranges, list(entries), self.store.locate(""))
         self.names = [entry for entry in entries if ranges is None or entry in self.ranges]
         self._require_names("sequence folders with a groundtruth*.txt")
         self._entries = [entries[entry] for entry in self.names]
@@ -176,9 +176,10 @@ def find_sequences(store: Store) -> dict[str, _Entry]:
     return found
 
 
-def _checked_ranges(
+def checked_ranges(
     ranges: Mapping[str, Sequence[int]] | None, found: list[str], where: str
 ) -> dict[str, tuple[int, int]]:
+    """Return the RANGES of the sequences that have one; raises DataError for a wrong name or range."""
     checked: dict[str, tuple[int, int]] = {}
     for name, limits in (ranges or {}).items():
         if name not in found:

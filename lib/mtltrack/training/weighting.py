@@ -36,12 +36,14 @@ class LossReport:
         terms: scalar for "<task>/<term>", detached, before its weight.
         per_sample: (B, T) for "<task>/<term>", detached, unlabelled entries zero; names the culprits when a
             loss is not finite.
+        losses: scalar a task that counts, with its graph, before its lambda.
     """
 
     total: Tensor
     tasks: dict[str, Tensor] = field(default_factory=dict)
     terms: dict[str, Tensor] = field(default_factory=dict)
     per_sample: dict[str, Tensor] = field(default_factory=dict)
+    losses: dict[str, Tensor] = field(default_factory=dict)
 
     def scalars(self) -> dict[str, Tensor]:
         """Return every scalar by its logging name: "total", "<task>" and "<task>/<term>"."""
@@ -63,7 +65,7 @@ def label_counts(tasks: Sequence[str], clips: Sequence[Clip], *, all_ranks: bool
     counts = torch.zeros(len(tasks), frames, device=device)
     for row, task in enumerate(tasks):
         for clip in clips:
-            valid = _valid(clip, task)
+            valid = valid_labels(clip, task)
             if valid is not None:
                 counts[row] += valid.sum(dim=0)  # (T,)
     if all_ranks and world_size() > 1:
@@ -117,6 +119,7 @@ def total_loss(
             loss = _task_loss(task, head, outputs[task], clip, counts[task], scale, report)
         report.tasks[task] = loss.detach()
         if task not in excluded:
+            report.losses[task] = loss
             report.total = report.total + _weight_of(task, lambdas) * loss
     return report
 
@@ -132,7 +135,7 @@ def _weight_of(task: str, lambdas: Mapping[str, float]) -> float:
     )
 
 
-def _valid(clip: Clip, task: str) -> Tensor | None:
+def valid_labels(clip: Clip, task: str) -> Tensor | None:
     """Return which (B, T) carry the task's label, or None when the batch doesn't know the task."""
     labels = clip.labels.get(task)
     return None if labels is None else labels["valid"]
@@ -143,22 +146,35 @@ def _task_loss(
 ) -> Tensor:
     """Return the scalar loss of one task and note its terms in `report`."""
     weights: Mapping[str, float] = head.term_weights
-    valid = _valid(clip, task)
     anchor = _zero_with_graph(output, clip)
     report.terms.update(
         {f"{task}/{term}": anchor.detach() for term in weights}
     )  # the same names on every rank
-    if valid is None or _knows_no_labels(clip, task):
-        return anchor
+    valid = valid_labels(clip, task)
     loss = anchor
-    for term, values in head.loss_terms(_in_float32(output), _harmless(clip.labels[task], valid)).items():
-        _check_term(task, term, values, valid, weights)
+    for term, values in term_values(task, head, output, clip).items():
+        assert valid is not None
         labelled = torch.where(valid, values, torch.zeros_like(values))  # (B, T)
         reduced = scale * (labelled.sum(dim=0) / count.clamp(min=1)).sum()
         report.terms[f"{task}/{term}"] = reduced.detach()
         report.per_sample[f"{task}/{term}"] = labelled.detach()
         loss = loss + weights[term] * reduced
     return loss
+
+
+def term_values(task: str, head: Any, output: TaskOutput, clip: Clip) -> dict[str, Tensor]:
+    """Return the head's loss terms, each (B, T), unreduced and unweighted; without labels none.
+
+    Raises:
+        TrainingError: a term has another shape than (B, T), or no weight.
+    """
+    valid = valid_labels(clip, task)
+    if valid is None or _knows_no_labels(clip, task):
+        return {}
+    terms: dict[str, Tensor] = head.loss_terms(_in_float32(output), _harmless(clip.labels[task], valid))
+    for term, values in terms.items():
+        _check_term(task, term, values, valid, head.term_weights)
+    return terms
 
 
 def _harmless(labels: Mapping[str, Tensor], valid: Tensor) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ from mtltrack.training.weighting import world_size
 
 
 @dataclass
-class _StageRun:
+class StageRun:
     """What belongs to the stage that is running: as planned, as it is in this epoch, and its machinery."""
 
     stage: Stage
@@ -189,10 +189,10 @@ class Trainer:
     # ----------------------------------------------------------------------------------------------- stage
 
     def _run_stage(self, stage: Stage) -> None:
-        current = self._start_stage(stage)
+        current = self.enter(stage)
         while self.position.stage_epoch < stage.epochs:
             epoch = self.position.epoch + 1
-            self._follow(current, epoch)
+            self.follow(current, epoch)
             self._train_epoch(current, epoch)
             current.scheduler.step()
             self.position.epoch = epoch
@@ -202,13 +202,14 @@ class Trainer:
                 self._validate(epoch)
             if last or epoch % self.settings.save_interval == 0:
                 self._save(current)
-        self._unwrap(current)
+        self.leave(current)
 
-    def _start_stage(self, stage: Stage) -> _StageRun:
+    def enter(self, stage: Stage) -> StageRun:
+        """Freeze what the stage freezes and make its optimizer and its steps; `leave` puts this away."""
         enter_stage(self.tracker, stage, self.settings.batch_norm)
         optimizer = build_optimizer(self.tracker, stage, self.settings.weight_decay, self.settings.optimizer)
         scheduler = build_scheduler(optimizer, stage)
-        current = _StageRun(stage, stage, optimizer, scheduler)
+        current = StageRun(stage, stage, optimizer, scheduler)
         self._prepare(current)
         if self._resume is not None:
             self._restore(current, self._resume)
@@ -217,19 +218,19 @@ class Trainer:
         self.monitors.tell(lambda monitor: monitor.stage(stage, rows))
         return current
 
-    def _follow(self, current: _StageRun, epoch: int) -> None:
+    def follow(self, current: StageRun, epoch: int) -> None:
         """Freeze the parts whose time of learning ends before this epoch; the optimizer stays."""
         active = current.stage.at_epoch(epoch)
         if active == current.active:
             return
-        self._unwrap(current)
+        self.leave(current)
         enter_stage(self.tracker, active, self.settings.batch_norm)
         stopped = ", ".join(sorted(current.active.trains - active.trains))
         self.monitors.message(f"from epoch {epoch} on, {stopped} no longer learns")
         current.active = active
         self._prepare(current)
 
-    def _prepare(self, current: _StageRun) -> None:
+    def _prepare(self, current: StageRun) -> None:
         """Wrap model and optimizer for the parts that train now: DDP wants to know them from the start."""
         current.model, optimizer = self.accelerator.prepare(self.tracker, current.optimizer)
         current.runner = StepRunner(
@@ -244,14 +245,14 @@ class Trainer:
             grad_clip_norm=self.settings.grad_clip_norm,
         )
 
-    def _unwrap(self, current: _StageRun) -> None:
+    def leave(self, current: StageRun) -> None:
         self.accelerator.unwrap_model(current.model, keep_fp32_wrapper=False)
         vars(self.tracker).pop("forward", None)  # what accelerate leaves behind is the class's own
         self.accelerator.free_memory()
 
     # ----------------------------------------------------------------------------------------------- epoch
 
-    def _train_epoch(self, current: _StageRun, epoch: int) -> None:
+    def _train_epoch(self, current: StageRun, epoch: int) -> None:
         self.train_loader.sampler.set_epoch(epoch)
         self.tracker.train()
         tell_progress(self.tracker, self.stages, self.position.stage, self.position.stage_epoch)
@@ -306,7 +307,7 @@ class Trainer:
 
     # ----------------------------------------------------------------------------------------- checkpoints
 
-    def _save(self, current: _StageRun) -> None:
+    def _save(self, current: StageRun) -> None:
         if self.checkpoints is None:
             return
         states = gather_object([random_state()])
@@ -318,7 +319,7 @@ class Trainer:
             self.monitors.message(f"saved {path}")
         self.accelerator.wait_for_everyone()
 
-    def _resume_state(self, current: _StageRun, random_states: list[dict[str, Any]]) -> dict[str, Any]:
+    def _resume_state(self, current: StageRun, random_states: list[dict[str, Any]]) -> dict[str, Any]:
         scaler = self.accelerator.scaler
         return {
             "run": self._identity(),
@@ -330,7 +331,7 @@ class Trainer:
             "random": random_states,
         }
 
-    def _restore(self, current: _StageRun, state: Mapping[str, Any]) -> None:
+    def _restore(self, current: StageRun, state: Mapping[str, Any]) -> None:
         if self.position.stage_epoch > 0:  # in the middle of a stage
             current.optimizer.load_state_dict(state["optimizer"])
             current.scheduler.load_state_dict(state["scheduler"])

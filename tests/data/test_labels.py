@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from data_files import FRAMES, box_of, make_folder, write_text
@@ -15,9 +16,12 @@ from data_files import FRAMES, box_of, make_folder, write_text
 from mtltrack.core import conditions
 from mtltrack.core.conditions import condition_names, normal_index, priority_order
 from mtltrack.core.errors import DataError
+from mtltrack.core.rle import encode_mask
 from mtltrack.data.datasets import FolderSequences, ImagenetVid
+from mtltrack.data.labelled import LabelledSequences, join_labels
 from mtltrack.data.labels import attributes_of, otb_flags, otb_mapping, read_attribute_file, single_labels
-from mtltrack.data.sidecars import LabelledSequences, read_sidecar
+from mtltrack.data.sequences import PlateLabel
+from mtltrack.data.sidecars import parse_sidecar, read_sidecar
 
 NAMES = [
     "Occlusion",
@@ -124,11 +128,14 @@ def test_optional_keys_are_kept_for_their_tasks(tmp_path: Path, made: Callable[[
     lines = [line(n + 1, timestamp=n * 0.5) for n in range(FRAMES)]
     lines[2] = line(3, timestamp=1.0, plate=plate, alert=1, mask={"size": [48, 64], "counts": "x"})
     sidecar(tmp_path, lines)
+    write_text(tmp_path / "bike" / "zones.json", '{"kerb": [[0, 0], [30, 0], [30, 20]]}')
     info = LabelledSequences(FolderSequences(made("folder")), tmp_path).sequence(0)
     assert info.times()[:4].tolist() == [0.0, 0.5, 1.0, 1.5]
-    assert info.annotations["plate"] == {2: {"bbox": [1.0, 2.0, 30.0, 12.0], "text": "B AB 123"}}
-    assert info.annotations["alert"] == {2: 1} and info.annotations["mask"][2]["counts"] == "x"
-    assert info.has_text
+    where = f"{tmp_path / 'bike' / 'bike.jsonl'}:3"
+    assert info.plates == {2: PlateLabel((1.0, 2.0, 30.0, 12.0), "B AB 123", where)} and info.has_text
+    assert info.alerts == {2: True} and list(info.zones) == ["kerb"] and info.stopped is None
+    assert info.masked is not None and np.flatnonzero(info.masked).tolist() == [2]
+    assert info.mask_where == {2: where}
 
 
 def test_a_line_with_other_keys_only_is_unlabelled(tmp_path: Path) -> None:
@@ -136,6 +143,15 @@ def test_a_line_with_other_keys_only_is_unlabelled(tmp_path: Path) -> None:
         sidecar(tmp_path, ['{"frame_id": 2, "alert": 0, "plate": {"bbox": null, "text": null}}', ""])
     )
     assert not content.flags and content.alerts == {2: 0} and content.plates[2]["bbox"] is None
+
+
+def test_all_faults_of_a_file_can_be_listed(tmp_path: Path) -> None:
+    path = sidecar(tmp_path, [line(2, alert=7, timestamp="x"), "{", line(2), line(3)])
+    content, faults = parse_sidecar(path)
+    assert [fault.split(": ")[0].rpartition(":")[2] for fault in faults] == ["1", "1", "2", "3"]
+    assert "timestamp: wanted a finite number" in faults[0] and "alert: wanted 0 or 1" in faults[1]
+    assert sorted(content.flags) == [2, 3] and not content.alerts
+    assert parse_sidecar(tmp_path / "none.jsonl")[1][0].startswith("can't read the labels")
 
 
 @pytest.mark.parametrize(
@@ -149,11 +165,23 @@ def test_a_line_with_other_keys_only_is_unlabelled(tmp_path: Path) -> None:
         ('{"frame_id": 2, "cv_response": {}}', r"has cv_response alone; the flags need both"),
         (
             '{"frame_id": 2, "cv_response": {}, "vlm_response": {}}',
-            r"vlm_response\.occlusion\.flag: wanted true or false, found None",
+            r"vlm_response\.occlusion\.flag: wanted true, false or null \(not known\), found None",
         ),
         (line(2, timestamp=float("nan")), r"timestamp: wanted a finite number, found nan"),
         (line(2, plate=[1]), r"plate: wanted an object with bbox"),
+        (
+            '{"frame_id": 2, "cv_response": 1, "vlm_response": {"occlusion": {"flag": 2}}}',
+            r"occlusion\.flag: wanted true, false or null \(not known\), found {'flag': 2}",
+        ),
         (line(2, plate={"bbox": [5, 5, 1, 9]}), r"plate: wanted x2 >= x1 and y2 >= y1"),
+        (
+            line(2, plate={"bbox": [5, 5, 5, 9]}),
+            r"plate: wanted a bbox with an area, or null for no plate, found \[5, 5, 5, 9\]",
+        ),
+        (
+            line(2, plate={"bbox": None, "text": "AB1"}),
+            r"plate: has the text 'AB1', but bbox null says that no plate can be seen",
+        ),
         (line(2, alert=2), r"alert: wanted 0 or 1, found 2"),
         (line(2, mask=3), r"mask: wanted a PNG path or a COCO run-length object"),
     ],
@@ -165,8 +193,96 @@ def test_malformed_lines_name_file_and_line(text: str, message: str, tmp_path: P
 
 def test_time_stamps_of_some_frames_only(tmp_path: Path, made: Callable[[str], Path]) -> None:
     sidecar(tmp_path, [line(1, timestamp=0.0), line(2)])
+    with pytest.raises(DataError, match=r"bike\.jsonl:2: frame 2 has no timestamp, but others have"):
+        LabelledSequences(FolderSequences(made("folder")), tmp_path).sequence(0)
+    sidecar(tmp_path, [line(1, timestamp=0.0)])
     with pytest.raises(DataError, match=r"bike\.jsonl: frame 2 has no timestamp, but others have"):
         LabelledSequences(FolderSequences(made("folder")), tmp_path).sequence(0)
+
+
+def test_time_stamps_that_do_not_increase(tmp_path: Path, made: Callable[[str], Path]) -> None:
+    times = [0.5 * n for n in range(FRAMES)]
+    times[6] = times[5]
+    lines = [line(n + 1, timestamp=times[n]) for n in range(FRAMES)]
+    sidecar(tmp_path, [lines[6], *lines[:6], *lines[7:]])  # the order of the lines doesn't matter
+    with pytest.raises(
+        DataError,
+        match=r"bike\.jsonl:1: timestamp 2\.5 of frame 7 isn't later than 2\.5 of frame 6\. .*correct",
+    ):
+        LabelledSequences(FolderSequences(made("folder")), tmp_path).sequence(0)
+
+
+def test_alerts_need_a_zone_that_is_a_polygon(tmp_path: Path, made: Callable[[str], Path]) -> None:
+    sidecar(tmp_path, [line(1, alert=0), line(2, alert=1)])
+    data = FolderSequences(made("folder"))
+    with pytest.raises(
+        DataError, match=r"bike\.jsonl:2: alert is 1, but the sequence has no zone .*Write .*zones\.json"
+    ):
+        LabelledSequences(data, tmp_path).sequence(0)
+    for corners, message in (
+        ("[[0, 0], [9, 9]]", "zone 'kerb' has 2 different corners"),
+        ("[[0, 0], [9, 9], [9, 0], [0, 9]]", "zone 'kerb' crosses or touches itself"),
+    ):
+        write_text(tmp_path / "bike" / "zones.json", '{\n "kerb": ' + corners + "}")
+        with pytest.raises(DataError, match=r"zones\.json:2: " + message):
+            LabelledSequences(data, tmp_path).sequence(0)
+
+
+def test_flags_that_a_file_does_not_know(tmp_path: Path, made: Callable[[str], Path]) -> None:
+    unsure = json.loads(line(2, "low_res"))
+    unsure["vlm_response"]["occlusion"]["flag"] = None
+    blank = json.loads(line(3))
+    blank["vlm_response"]["motion_blur"] = {"flag": None}
+    sidecar(tmp_path, [line(1), json.dumps(unsure), json.dumps(blank)])
+    label = LabelledSequences(FolderSequences(made("folder")), tmp_path).sequence(0).labels["cls"]
+    assert label["known"][0].all() and not label["known"][3:].any()
+    assert [NAMES[i] for i in np.flatnonzero(~label["known"][1])] == ["Occlusion"]
+    # nothing is flagged, but it may be blurred: whether the frame is Normal isn't known either
+    assert [NAMES[i] for i in np.flatnonzero(~label["known"][2])] == ["Motion Blur", "Normal"]
+    assert label["index"][:3].tolist() == [9, 6, 9] and not label["flags"][1, 0]
+
+
+def test_masks_come_from_the_labels_or_else_from_the_data_set(
+    tmp_path: Path, made: Callable[[str], Path]
+) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:20, 8:20] = 1
+    lines = [
+        line(1, mask=encode_mask(mask)),
+        line(2, mask="masks/2.png"),
+        line(3, mask="masks/3.png"),
+        line(5),
+    ]
+    sidecar(tmp_path, lines)
+    (tmp_path / "bike" / "masks").mkdir()
+    assert cv2.imwrite(str(tmp_path / "bike" / "masks" / "2.png"), 255 * mask)
+    data = LabelledSequences(FolderSequences(made("folder")), tmp_path)
+    for frame in (0, 1):
+        np.testing.assert_array_equal(data.mask(0, frame), mask)
+    with pytest.raises(
+        DataError,
+        match=r"bike\.jsonl:3: can't read the mask .*3\.png \(No such file.*relative to the file",
+    ):
+        data.mask(0, 2)
+    with pytest.raises(DataError, match=r"frame 5 of 'bike' has no mask: folder comes without masks\. Give"):
+        data.mask(0, 4)
+
+
+def test_what_a_line_says_goes_before_what_the_data_set_says(
+    tmp_path: Path, made: Callable[[str], Path]
+) -> None:
+    path = sidecar(tmp_path, [line(2, plate={"bbox": None}, alert=0, mask="2.png"), line(9, alert=1)])
+    info = FolderSequences(made("folder"), ranges={"bike": [1, 6]}).sequence(0)
+    info.plates = {0: PlateLabel((1, 2, 3, 4), "A"), 1: PlateLabel((1, 2, 3, 4), "A")}
+    info.alerts, info.zones, info.stopped = {0: True, 1: True}, {"kerb": np.zeros((3, 2))}, np.arange(6.0)
+    info.masked = np.array([True] + [False] * 5)
+    joined = join_labels(info, read_sidecar(path), path)
+    assert joined.plates[0].text == "A" and joined.plates[1].box_xyxy is None
+    assert joined.alerts == {0: True, 1: False} and list(joined.zones) == ["kerb"]
+    assert joined.masked is not None and joined.masked.tolist() == [True, True] + [False] * 4
+    assert joined.stopped is info.stopped and not joined.has_text and not info.masked[1]
+    stamped = sidecar(tmp_path, [line(n + 1, timestamp=float(n)) for n in range(6)])
+    assert join_labels(info, read_sidecar(stamped), stamped).stopped is None  # other times, another clock
 
 
 def corners(frame: int, shift: float = 0, longer: float = 0) -> list[float]:
@@ -274,6 +390,9 @@ def test_attributes_label_every_frame_of_a_sequence(tmp_path: Path) -> None:
     assert ship == {}
     assert tram["cls"]["valid"].all() and set(tram["cls"]["index"]) == {4}  # attrs.txt wins over the table
     assert np.flatnonzero(tram["cls"]["flags"][7]).tolist() == [2, 4]
+    untold = [NAMES[i] for i in np.flatnonzero(~tram["cls"]["known"][7])]
+    assert untold == ["Low Contrast Object"]  # no attribute tells of it
+    assert [NAMES[i] for i in np.flatnonzero(~bike["cls"]["known"][0])] == ["Low Contrast Object", "Normal"]
     assert attributes_of("bike_0001-0250", {"bike": ["IV"]}) == ["IV"]
     assert attributes_of("boat", {"bike": ["IV"]}) is None
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from mtltrack.core.alphabets import load_alphabet
 from mtltrack.core.config import Config
 from mtltrack.core.errors import ConfigError
+from mtltrack.core.schema import Detail, Search, Template
 from mtltrack.core.types import Clip
 from mtltrack.data.augment import CropSettings, ViewSettings
 from mtltrack.data.build import NAMED, build_datasets, build_transforms
@@ -20,6 +22,8 @@ from mtltrack.training.texts import LABEL_ADVICE
 
 TRAIN = "TRAIN"
 VAL = "VAL"
+OCR = "ocr"
+DEFAULT_ALPHABET, DEFAULT_COLUMNS = "latin", 24  # as the head's, where TASKS.ocr names none
 WITHOUT_CONDITIONS = ("Coco", "Got10k", "ImagenetVid", "Lasot", "TrackingNet")
 """Data sets that come without scene conditions."""
 
@@ -104,20 +108,32 @@ def build_clips(cfg: Config, split: str, *, seed: int = 42, use_lmdb: bool = Fal
         augment=split == TRAIN,
         seed=seed,
         tasks=list(cfg.TASKS),
+        **_text_options(cfg),
     )
+
+
+def _text_options(cfg: Config) -> dict[str, Any]:
+    """Return how plate texts are written: as the head of the task ocr reads them."""
+    if OCR not in cfg.TASKS:
+        return {}
+    arguments = cfg.TASKS[OCR].arguments()
+    return {
+        "alphabet": load_alphabet(arguments.get("alphabet", DEFAULT_ALPHABET)),
+        "text_columns": arguments.get("columns", DEFAULT_COLUMNS),
+    }
 
 
 def crop_settings(cfg: Config) -> CropSettings:
     """Return how the crops are cut."""
-    template, search = (
-        ViewSettings(view.SIZE, view.FACTOR, view.CENTER_JITTER, view.SCALE_JITTER)
-        for view in (cfg.DATA.TEMPLATE, cfg.DATA.SEARCH)
-    )
     detail = cfg.DATA.DETAIL
     return CropSettings(
-        template,
-        search,
-        None if detail is None else ViewSettings(detail.SIZE, detail.FACTOR),
+        _view(cfg.DATA.TEMPLATE),
+        _view(cfg.DATA.SEARCH),
+        None if detail is None else _view(detail),
         cfg.DATA.BRIGHTNESS_JITTER,
         build_transforms(cfg.DATA.TRANSFORMS),
     )
+
+
+def _view(section: Template | Search | Detail) -> ViewSettings:
+    return ViewSettings(section.SIZE, section.FACTOR, section.CENTER_JITTER, section.SCALE_JITTER)

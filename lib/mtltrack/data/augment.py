@@ -18,9 +18,11 @@ from torch import Tensor
 
 from mtltrack.core.errors import DataError
 from mtltrack.data.crops import (
+    CropWindow,
     TargetCrop,
     crop_window,
     cut,
+    cut_target_mask,
     jittered_box,
     jittered_center_crop,
     window_affine,
@@ -29,6 +31,9 @@ from mtltrack.data.transforms import CropTransform
 
 GRAYSCALE_PROBABILITY = 0.05
 FLIP_PROBABILITY = 0.5
+TOO_SMALL = "the jittered box is too small"
+FrameAndBox = tuple[np.ndarray, Tensor]
+"""An RGB image (H, W, 3) uint8 and the target's box (4,) float32 xywh in its pixels."""
 
 
 class RejectedDraw(Exception):
@@ -97,6 +102,26 @@ class CropSettings:
     """Further changes of training crops, in this order; see `mtltrack.data.transforms`."""
 
 
+@dataclass(frozen=True)
+class Cutting:
+    """How a crop was cut out of its frame.
+
+    Attributes:
+        window: what was cut, in pixels of the frame as it was then: mirrored, where `frame_mirrored`.
+        frame_mirrored: whether the frame was mirrored before.
+        mirrored: whether the crop was mirrored after.
+    """
+
+    window: CropWindow
+    frame_mirrored: bool = False
+    mirrored: bool = False
+
+    def cut_mask(self, mask: np.ndarray, size: int) -> np.ndarray:
+        """Cut a mask (H, W) of the frame in the same way: (size, size) uint8, 0 in padding."""
+        cut = cut_target_mask(mask[:, ::-1] if self.frame_mirrored else mask, self.window, size)
+        return np.ascontiguousarray(cut[:, ::-1]) if self.mirrored else cut
+
+
 @dataclass
 class CutFrame:
     """One crop of a sample, flips already applied.
@@ -105,6 +130,7 @@ class CutFrame:
         image: (size, size, 3) uint8.
         box_xywh: (4,) float32 in [0, 1] of the crop.
         affine: (2, 3) float64 crop pixel -> frame pixel, flips included.
+        cutting: how it was cut.
         brightness: factor for the pixels.
         detail: the same for the detail view, or None.
         detail_affine: (2, 3), or None.
@@ -113,6 +139,7 @@ class CutFrame:
     image: np.ndarray
     box_xywh: Tensor
     affine: np.ndarray
+    cutting: Cutting
     brightness: float = 1.0
     detail: np.ndarray | None = None
     detail_affine: np.ndarray | None = None
@@ -132,6 +159,10 @@ class ClipTransform:
     Once a clip: all frames grey (5 %), all frames mirrored (50 %). A crop: jitter of the box; with `augment`
     also a brightness factor and a mirror image of its own (50 %). Without `augment` (validation) the last
     two are left out, as published.
+
+    The detail view is cut around the target with a jitter of its own, with and without `augment`: it stands
+    for how far the target is from where the tracker saw it last. It is drawn after everything else, so that
+    the other crops are the same without it.
     """
 
     def __init__(self, settings: CropSettings, augment: bool = True) -> None:
@@ -146,8 +177,8 @@ class ClipTransform:
 
     def __call__(
         self,
-        template: tuple[np.ndarray, Tensor],
-        search: Sequence[tuple[np.ndarray, Tensor]],
+        template: FrameAndBox,
+        search: Sequence[FrameAndBox],
         rng: SampleRandom,
         allow_flip: bool = True,
     ) -> tuple[CutFrame, list[CutFrame]]:
@@ -163,32 +194,32 @@ class ClipTransform:
             RejectedCrop: a crop shows nothing but padding or the jittered box is too small: draw again.
         """
         joint = self.draw_joint(rng, allow_flip)
-        first = self._cut_view([template], self.settings.template, joint, rng, allow_flip, None)[0]
-        frames = self._cut_view(search, self.settings.search, joint, rng, allow_flip, self.settings.detail)
+        first = self._cut_view([template], self.settings.template, joint, rng, allow_flip)[0]
+        frames = self._cut_view(search, self.settings.search, joint, rng, allow_flip)
+        if self.settings.detail is not None:
+            for frame, (image, box) in zip(frames, search, strict=True):
+                _add_detail(frame, image, box, self.settings.detail, joint, rng)
         return first, frames
 
     def _cut_view(
         self,
-        frames: Sequence[tuple[np.ndarray, Tensor]],
+        frames: Sequence[FrameAndBox],
         view: ViewSettings,
         joint: JointDraw,
         rng: SampleRandom,
         allow_flip: bool,
-        detail: ViewSettings | None,
     ) -> list[CutFrame]:
         """Jitter all boxes first, then cut frame by frame: the published order of draws."""
         widths = [image.shape[1] for image, _ in frames]
         if joint.flip:
-            frames = [(image[:, ::-1], mirror_box(box, image.shape[1])) for image, box in frames]
+            frames = [_mirrored_frame(image, box) for image, box in frames]
         extracts = [jittered_box(box, view.center_jitter, view.scale_jitter, rng.torch) for _, box in frames]
         results = []
         for (image, box), extract, width in zip(frames, extracts, widths, strict=True):
             crop = _cut_target(image, extract, box, view, joint.grayscale)
-            frame = CutFrame(crop.image, crop.box_xywh, crop.affine)
-            if detail is not None:
-                window = crop_window(extract, detail.factor)
-                frame.detail = cut(image, window, detail.size, joint.grayscale)
-                frame.detail_affine = window_affine(window, detail.size)
+            frame = CutFrame(
+                crop.image, crop.box_xywh, crop.affine, Cutting(crop_window(extract, view.factor), joint.flip)
+            )
             if self.augment:
                 jitter = self.settings.brightness_jitter
                 frame.brightness = float(rng.numpy.uniform(1 - jitter, 1 + jitter))
@@ -199,7 +230,8 @@ class ClipTransform:
                     frame.image = change(frame.image, rng)
             if not crop.valid.usable():
                 raise RejectedCrop("a crop shows only padding")
-            results.append(_in_unmirrored_frame(frame, width) if joint.flip else frame)
+            frame.affine = _in_unmirrored_frame(frame.affine, width) if joint.flip else frame.affine
+            results.append(frame)
         return results
 
 
@@ -209,7 +241,7 @@ def _cut_target(
     try:
         return jittered_center_crop(image, extract, box, view.factor, view.size, grayscale)
     except DataError as error:
-        raise RejectedCrop("the jittered box is too small") from error
+        raise RejectedCrop(TOO_SMALL) from error
 
 
 def mirror_box(box_xywh: Tensor, width: int) -> Tensor:
@@ -222,17 +254,20 @@ def mirror_box(box_xywh: Tensor, width: int) -> Tensor:
     return torch.stack((left, box_xywh[1], box_xywh[2], box_xywh[3]))
 
 
+def _mirrored_frame(image: np.ndarray, box_xywh: Tensor) -> FrameAndBox:
+    return image[:, ::-1], mirror_box(box_xywh, image.shape[1])
+
+
 def _mirror(frame: CutFrame) -> CutFrame:
     """Mirror a crop left to right, with its box and its matrix."""
     x, y, w, h = frame.box_xywh.unbind()
-    box = torch.stack((1 - (x + w), y, w, h))
-    image = cv2.flip(frame.image, 1)
-    detail = None if frame.detail is None else cv2.flip(frame.detail, 1)
-    detail_affine = None
-    if frame.detail is not None and frame.detail_affine is not None:
-        detail_affine = _mirror_affine(frame.detail_affine, frame.detail.shape[1])
-    affine = _mirror_affine(frame.affine, image.shape[1])
-    return CutFrame(image, box, affine, frame.brightness, detail, detail_affine)
+    return replace(
+        frame,
+        image=cv2.flip(frame.image, 1),
+        box_xywh=torch.stack((1 - (x + w), y, w, h)),
+        affine=_mirror_affine(frame.affine, frame.image.shape[1]),
+        cutting=replace(frame.cutting, mirrored=True),
+    )
 
 
 def _mirror_affine(affine: np.ndarray, size: int) -> np.ndarray:
@@ -243,14 +278,33 @@ def _mirror_affine(affine: np.ndarray, size: int) -> np.ndarray:
     return mirrored
 
 
-def _in_unmirrored_frame(frame: CutFrame, width: int) -> CutFrame:
-    """Let the matrices point into the frame as it was before it was mirrored."""
+def _in_unmirrored_frame(affine: np.ndarray, width: int) -> np.ndarray:
+    """Let a matrix point into the frame as it was before it was mirrored."""
+    result = affine.copy()
+    result[0] = -affine[0]
+    result[0, 2] += width - 1
+    return result
 
-    def undo(affine: np.ndarray) -> np.ndarray:
-        result = affine.copy()
-        result[0] = -affine[0]
-        result[0, 2] += width - 1
-        return result
 
-    detail_affine = None if frame.detail_affine is None else undo(frame.detail_affine)
-    return replace(frame, affine=undo(frame.affine), detail_affine=detail_affine)
+def _add_detail(
+    frame: CutFrame,
+    image: np.ndarray,
+    box_xywh: Tensor,
+    view: ViewSettings,
+    joint: JointDraw,
+    rng: SampleRandom,
+) -> None:
+    """Cut the detail view around the target, mirrored and grey as the frame's crop is."""
+    width = image.shape[1]
+    if joint.flip:
+        image, box_xywh = _mirrored_frame(image, box_xywh)
+    extract = jittered_box(box_xywh, view.center_jitter, view.scale_jitter, rng.torch)
+    try:
+        window = crop_window(extract, view.factor)
+    except DataError as error:
+        raise RejectedCrop(TOO_SMALL) from error
+    detail, affine = cut(image, window, view.size, joint.grayscale), window_affine(window, view.size)
+    if frame.cutting.mirrored:
+        detail, affine = cv2.flip(detail, 1), _mirror_affine(affine, view.size)
+    frame.detail = detail
+    frame.detail_affine = _in_unmirrored_frame(affine, width) if joint.flip else affine

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, cast
 from mtltrack.core.errors import ConfigError, DataError, did_you_mean
 from mtltrack.core.paths import dataset_root, expand_path
 from mtltrack.core.registry import DATASETS, TRANSFORMS, Registry
+from mtltrack.data.labelled import LabelledSequences, labelled_names
 from mtltrack.data.sequences import SequenceDataset
-from mtltrack.data.sidecars import LabelledSequences, labelled_names
 from mtltrack.data.transforms import CropTransform
 
 PATH_ARGUMENTS = ("root", "attributes", "split_file")

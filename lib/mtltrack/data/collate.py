@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtltrack.core.conditions import UNLABELLED, condition_names
+from mtltrack.core.conditions import UNLABELLED
 from mtltrack.core.types import Clip, Labels
 from mtltrack.data.augment import CutFrame
 from mtltrack.data.sampling import FrameChoice
-from mtltrack.data.sequences import FrameLabels, SequenceInfo
+from mtltrack.data.sequences import SequenceInfo
+
+ZONES, CORNERS = "zones", 2  # label, and its dimension, that are padded with their last entry
 
 
 @dataclass
@@ -49,30 +51,17 @@ class Sample:
     detail_affine: Tensor | None = None
 
 
-def empty_labels(task: str, frames: int) -> dict[str, np.ndarray]:
-    """Return the entry of an unlabelled sample; for a task without a known form, just `valid`."""
-    entry: dict[str, np.ndarray] = {"valid": np.zeros(frames, dtype=bool)}
-    if task == "cls":
-        entry["index"] = np.full(frames, UNLABELLED, dtype=np.int64)
-        entry["flags"] = np.zeros((frames, len(condition_names())), dtype=bool)
-    return entry
-
-
 def build_sample(
     template: CutFrame,
     search: Sequence[CutFrame],
     info: SequenceInfo,
     choice: FrameChoice,
     dataset: str,
-    tasks: Sequence[str],
+    labels: Labels,
 ) -> Sample:
     """Put crops, boxes, labels and times of one clip together."""
-    boxes_xywh = torch.stack([frame.box_xywh for frame in search])  # (T, 4)
     details = [frame.detail for frame in search if frame.detail is not None]
     detail_affines = [frame.detail_affine for frame in search if frame.detail_affine is not None]
-    labels: Labels = {"box": _box_labels(boxes_xywh)}
-    for task in tasks:
-        labels[task] = _frame_labels(info.labels, task, choice.search)
     return Sample(
         template=_channels_first([template.image])[0],
         template_box_xywh=template.box_xywh,
@@ -117,37 +106,41 @@ def _stacked(matrices: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(matrices).astype(np.float32))
 
 
-def _box_labels(boxes_xywh: Tensor) -> dict[str, Tensor]:
-    centres = boxes_xywh[:, :2] + 0.5 * boxes_xywh[:, 2:]
-    return {
-        "valid": torch.ones(len(boxes_xywh), dtype=torch.bool),
-        "cxcywh": torch.cat((centres, boxes_xywh[:, 2:]), dim=1),  # (T, 4)
-    }
-
-
-def _frame_labels(labels: FrameLabels, task: str, frames: Sequence[int]) -> dict[str, Tensor]:
-    if task in labels:
-        picked = {name: values[list(frames)] for name, values in labels[task].items()}
-    else:
-        picked = empty_labels(task, len(frames))
-    return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in picked.items()}
-
-
 def _filler(like: Tensor, name: str) -> Tensor:
     return torch.full_like(like, UNLABELLED) if name == "index" else torch.zeros_like(like)
+
+
+def _joined(values: Sequence[Tensor], name: str) -> Tensor:
+    """Stack a value of all samples; what differs in size is padded to the largest."""
+    if all(value.shape == values[0].shape for value in values):
+        return torch.stack(list(values))
+    largest = [max(sides) for sides in zip(*(value.shape for value in values), strict=True)]
+    return torch.stack([_padded(value, largest, name) for value in values])
+
+
+def _padded(value: Tensor, sides: Sequence[int], name: str) -> Tensor:
+    """Pad with zeros behind; the corners of zones (T, Z, V, 2) by repeating each zone's last."""
+    if name == ZONES:
+        more = sides[CORNERS] - value.shape[CORNERS]
+        last = value[:, :, -1:]
+        value = torch.cat((value, last.expand(-1, -1, more, -1)), dim=CORNERS)
+    result = value.new_zeros(list(sides))
+    result[tuple(slice(side) for side in value.shape)] = value
+    return result
 
 
 def collate_labels(samples: Sequence[Labels]) -> Labels:
     """Join the labels of several samples; each task that any of them carries gets an entry for all.
 
-    A value that a sample lacks is filled (index: -100, else 0) and the sample's `valid` is False there.
+    A value that a sample lacks is filled (index: -100, else 0) and the sample's `valid` is False there. Texts
+    and zones become as long as the longest of the batch.
     """
     joined: Labels = {}
     for task in dict.fromkeys(task for labels in samples for task in labels):
         entries = [labels.get(task, {}) for labels in samples]
         models = {name: value for entry in entries for name, value in entry.items()}
         joined[task] = {
-            name: torch.stack([entry.get(name, _filler(model, name)) for entry in entries])
+            name: _joined([entry.get(name, _filler(model, name)) for entry in entries], name)
             for name, model in models.items()
         }
         lacking = torch.tensor([any(name not in entry for name in models) for entry in entries])

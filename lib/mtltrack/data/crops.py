@@ -166,6 +166,28 @@ def cut_mask(mask: np.ndarray, window: CropWindow, size: int) -> np.ndarray:
     return resized[0, 0].numpy()
 
 
+def cut_target_mask(mask: np.ndarray, window: CropWindow, size: int) -> np.ndarray:
+    """Cut the window out of a target's mask: 1 where the target covers most of a crop's pixel, 0 in padding.
+
+    Args:
+        mask: (H, W), 0 off the target; any strides.
+        size: side of the result in pixels.
+
+    Returns:
+        (size, size) uint8.
+    """
+    columns, rows = window.inside(mask.shape[1], mask.shape[0])
+    top, left = window.top, window.left
+    padded = np.zeros((window.side, window.side), dtype=np.uint8)
+    shown = mask[top + rows.start : top + rows.stop, left + columns.start : left + columns.stop]
+    padded[rows, columns] = shown != 0
+    padded *= 255
+    shares = cv2.resize(
+        padded, (size, size), interpolation=cv2.INTER_AREA if window.side > size else cv2.INTER_LINEAR
+    )
+    return (shares >= 128).astype(np.uint8)
+
+
 def sample_target(image: np.ndarray, box_xywh: Numbers, factor: float, size: int) -> tuple[np.ndarray, float]:
     """Crop the square around a box and resize it.
 

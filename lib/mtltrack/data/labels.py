@@ -4,7 +4,8 @@ Two forms of the same label travel together. `flags` (F, 10) says for each condi
 Normal exactly when no other is. `index` (F,) is the single label: of the flagged conditions the first in the
 order of `conditions.csv`: occlusion, motion blur, illumination change, partial visibility, variance in
 appearance, background clutter (the published order), then scale variation, low resolution, low contrast
-(published: one of them at random; here always in this order).
+(published: one of them at random; here always in this order). `known` (F, 10) says which of the flags the
+source can tell; the single label doesn't heed it.
 """
 
 from __future__ import annotations
@@ -42,19 +43,29 @@ def with_normal(flags: np.ndarray) -> np.ndarray:
     return flags
 
 
-def condition_labels(flags: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
+def condition_labels(
+    flags: np.ndarray, valid: np.ndarray, known: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Return the `cls` entry of a sequence.
 
     Args:
         flags: (F, 10) bool; Normal is worked out here.
         valid: (F,) bool, which frames are labelled.
+        known: (F, 10) or (10,) bool, which flags the source can tell; None: all. Normal's is worked out here:
+            it is known where some flag is set or all flags are known.
     """
-    flags = with_normal(flags)
-    index = np.where(valid, single_labels(flags), UNLABELLED)
+    flags, valid = with_normal(flags), np.asarray(valid, dtype=bool)
+    told = np.ones(flags.shape, dtype=bool)
+    if known is not None:
+        told[:] = known
+        told |= flags
+        others = np.arange(flags.shape[1]) != normal_index()
+        told[:, normal_index()] = told[:, others].all(axis=1) | ~flags[:, normal_index()]
     return {
-        "valid": np.asarray(valid, dtype=bool),
-        "index": index,
-        "flags": flags & np.asarray(valid)[:, None],
+        "valid": valid,
+        "index": np.where(valid, single_labels(flags), UNLABELLED),
+        "flags": flags & valid[:, None],
+        "known": told & valid[:, None],
     }
 
 
@@ -66,6 +77,12 @@ def otb_mapping() -> dict[str, str]:
     for row in csv.DictReader(text.splitlines()):
         mapping[row["code"].lower()] = mapping[row["attribute"].lower()] = row["condition"]
     return mapping
+
+
+def otb_known() -> np.ndarray:
+    """Return (10,) bool: the conditions that some OTB attribute tells of."""
+    told = set(otb_mapping().values())
+    return np.array([name in told for name in condition_names()])
 
 
 def otb_flags(attributes: Iterable[str], where: str) -> np.ndarray:

@@ -13,6 +13,7 @@ from mtltrack.data.augment import ClipTransform, CropSettings, RejectedDraw, Sam
 from mtltrack.data.collate import Sample, build_sample
 from mtltrack.data.sampling import FrameChoice, sampling_mode
 from mtltrack.data.sequences import SequenceDataset, SequenceInfo
+from mtltrack.data.task_labels import ClipLabels, ClipParts
 
 MAX_DRAWS = 100
 """Draws for one sample before the data are called unusable."""
@@ -38,6 +39,8 @@ class ClipDataset(Dataset[Sample]):
         augment: brightness and mirror images a crop; False for validation.
         seed: number of the random stream.
         tasks: tasks beside the box whose labels the samples carry.
+        alphabet: characters of plate texts (TASKS.ocr.ALPHABET); needed for the task ocr.
+        text_columns: columns of the reader (TASKS.ocr.COLUMNS).
 
     Raises:
         ConfigError: an argument is out of range or the lists don't match.
@@ -56,6 +59,8 @@ class ClipDataset(Dataset[Sample]):
         augment: bool = True,
         seed: int = 42,
         tasks: Sequence[str] = ("cls",),
+        alphabet: str | None = None,
+        text_columns: int = 24,
     ) -> None:
         self.sources = list(sources)
         self.source_names = _distinct([source.name for source in self.sources])
@@ -72,7 +77,7 @@ class ClipDataset(Dataset[Sample]):
         self.max_interval = max_interval
         self.transform = ClipTransform(crop, augment)
         self.seed = seed
-        self.tasks = tuple(tasks)
+        self.labels = ClipLabels(tasks, alphabet, text_columns)
         for source, ratio, name in zip(self.sources, self.ratios, self.source_names, strict=True):
             if ratio > 0:
                 self._require_usable(source, name)
@@ -145,7 +150,9 @@ class ClipDataset(Dataset[Sample]):
         boxes = torch.from_numpy(info.boxes_xywh[frames].astype(np.float32))
         views = [(images[frame], box) for frame, box in zip(frames, boxes, strict=True)]
         template, search = self.transform(views[0], views[1:], rng, allow_flip=not info.has_text)
-        return build_sample(template, search, info, choice, source.name, self.tasks)
+        sizes = [(image.shape[1], image.shape[0]) for image, _ in views[1:]]
+        labels = self.labels(ClipParts(source, i, info, choice, search, sizes))
+        return build_sample(template, search, info, choice, source.name, labels)
 
     def _choose(self, info: SequenceInfo, rng: SampleRandom) -> FrameChoice | None:
         usable = info.visible.copy()

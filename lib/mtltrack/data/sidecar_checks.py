@@ -1,9 +1,14 @@
-"""Does a side-car file belong to the sequence of its name? By the name, the frames and the boxes it holds."""
+"""Do the lines of a side-car file agree with each other, and with the sequence of the file's name?
+
+By the name, the frames and the boxes that a file holds it is told whether it belongs to the sequence.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +28,28 @@ LEAST_IOU = 0.5
 def sidecar_name(sequence: str) -> str:
     """Return the name of a sequence's folder and file: slashes, as in ImageNet VID, become underscores."""
     return sequence.replace("/", "_")
+
+
+def timestamp_faults(content: SidecarFile, path: Path) -> list[str]:
+    """Return a message for each time stamp that isn't later than the one before, by frame number."""
+    times = content.timestamps
+    return [
+        f"{path}:{content.lines[frame]}: timestamp {times[frame]:g} of frame {frame} isn't later than "
+        f"{times[before]:g} of frame {before}. Time stamps are seconds that increase: correct the line."
+        for before, frame in pairwise(sorted(times))
+        if times[frame] <= times[before]
+    ]
+
+
+def alert_faults(content: SidecarFile, zones: Mapping[str, Any], path: Path) -> list[str]:
+    """Return a message for the first alert of a sequence without zones: there is nothing to stand in."""
+    alerts = [frame for frame, alert in sorted(content.alerts.items()) if alert]
+    if zones or not alerts:
+        return []
+    return [
+        f"{path}:{content.lines[alerts[0]]}: alert is 1, but the sequence has no zone to stand in. Write "
+        f"{path.parent / 'zones.json'} (docs/data.md), or take the alerts out."
+    ]
 
 
 def check_belongs(info: SequenceInfo, content: SidecarFile, path: Path) -> None:

@@ -1,7 +1,8 @@
-"""The JSONL files beside a data set that label its frames: <CLS_ANN_DIR>/<sequence>/<sequence>.jsonl.
+"""The JSONL files that label the frames of a data set: <CLS_ANN_DIR>/<sequence>/<sequence>.jsonl.
 
-One JSON object a line, one line a frame, see docs/data.md. A frame without a line is unlabelled. That a file
-belongs to the sequence of its name is checked by what else it says: the name, the frames and their boxes.
+One JSON object a line, one line a frame, see docs/data.md. A frame without a line is unlabelled. This module
+reads a file and checks each line for itself; `sidecar_checks` compares lines with each other and with the
+sequence, `labelled` joins them to a data set.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,6 @@ import numpy as np
 
 from mtltrack.core.conditions import conditions
 from mtltrack.core.errors import DataError
-from mtltrack.data.labels import condition_labels
-from mtltrack.data.recent import Recent
-from mtltrack.data.sequences import SequenceDataset, SequenceInfo
-from mtltrack.data.sidecar_checks import check_belongs, sidecar_name
 
 GROUPS = ("cv_response", "vlm_response")
 
@@ -30,10 +27,11 @@ class SidecarFile:
     """What a file says, by frame number (counted from 1).
 
     Attributes:
-        flags: (10,) bool, for the frames with condition flags.
+        flags: (10,) bool, for the frames with condition flags; False where a flag isn't known.
+        unknown: (10,) bool, which flags aren't known; only for frames that have such.
         timestamps: seconds.
         masks: COCO run-length object or relative PNG path.
-        plates: {"bbox": [x1, y1, x2, y2] or None, "text": str or None}.
+        plates: {"bbox": (x1, y1, x2, y2) or None, "text": str or None}.
         alerts: 0 or 1.
         boxes: [x1, y1, x2, y2], of the frames whose line has one with an area.
         lines: number of the frame's line, from 1.
@@ -41,6 +39,7 @@ class SidecarFile:
     """
 
     flags: dict[int, np.ndarray] = field(default_factory=dict)
+    unknown: dict[int, np.ndarray] = field(default_factory=dict)
     timestamps: dict[int, float] = field(default_factory=dict)
     masks: dict[int, Any] = field(default_factory=dict)
     plates: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -91,7 +90,12 @@ def _plate(value: Any) -> dict[str, Any]:
     text = value.get("text")
     if text is not None and not isinstance(text, str):
         raise ValueError(f"wanted a string as text, found {text!r}")
-    return {"bbox": None if value["bbox"] is None else _box(value["bbox"]), "text": text}
+    box = None if value["bbox"] is None else _box(value["bbox"])
+    if box is not None and (box[2] == box[0] or box[3] == box[1]):
+        raise ValueError(f"wanted a bbox with an area, or null for no plate, found {value['bbox']!r}")
+    if box is None and text is not None:
+        raise ValueError(f"has the text {text!r}, but bbox null says that no plate can be seen")
+    return {"bbox": None if box is None else tuple(box), "text": text}
 
 
 def _alert(value: Any) -> int:
@@ -100,22 +104,25 @@ def _alert(value: Any) -> int:
     return int(value)
 
 
-def _flag(line: Mapping[str, Any], group: str, key: str) -> bool:
+def _flag(line: Mapping[str, Any], group: str, key: str) -> bool | None:
+    """Return a flag; None where the file says null: not known."""
     entry = line[group].get(key) if isinstance(line[group], Mapping) else None
+    if isinstance(entry, Mapping) and "flag" in entry and entry["flag"] is None:
+        return None
     flag = entry.get("flag") if isinstance(entry, Mapping) else None
     if flag not in (0, 1):
-        raise ValueError(f"{group}.{key}.flag: wanted true or false, found {entry!r}")
+        raise ValueError(f"{group}.{key}.flag: wanted true, false or null (not known), found {entry!r}")
     return bool(flag)
 
 
-def _flags(line: Mapping[str, Any]) -> np.ndarray | None:
-    """Return (10,) flags; None when the line has no condition flags at all."""
+def _flags(line: Mapping[str, Any]) -> list[bool | None]:
+    """Return the ten flags; [] when the line has no condition flags at all."""
     present = [group for group in GROUPS if line.get(group) is not None]
     if not present:
-        return None
+        return []
     if len(present) == 1:
         raise ValueError(f"has {present[0]} alone; the flags need both {' and '.join(GROUPS)}")
-    return np.array([bool(row.group) and _flag(line, row.group, row.key) for row in conditions()])
+    return [_flag(line, row.group, row.key) if row.group else False for row in conditions()]
 
 
 def _frame_id(line: Any) -> int:
@@ -127,33 +134,79 @@ def _frame_id(line: Any) -> int:
     return frame
 
 
-def _read_line(line: Any, number: int, content: SidecarFile) -> None:
-    frame = _frame_id(line)
+def _read_line(line: Any, number: int, content: SidecarFile) -> list[str]:
+    """Add a line to the content; return what is wrong with it."""
+    try:
+        frame = _frame_id(line)
+    except ValueError as error:
+        return [str(error)]
     if frame in content.lines:
-        raise ValueError(f"frame_id {frame} has been on line {content.lines[frame]} already")
+        return [f"frame_id {frame} has been on line {content.lines[frame]} already"]
     content.lines[frame] = number
-    optional: list[tuple[str, Callable[[Any], Any], dict[int, Any]]] = [
+    faults: list[str] = []
+    for key, check, table in _tables(content):
+        if line.get(key) is not None:
+            try:
+                table[frame] = check(line[key])
+            except ValueError as error:
+                faults.append(f"{key}: {error}")
+    try:
+        if line.get("sequence_name") is not None:
+            content.names.setdefault(_name(line["sequence_name"]), number)
+    except ValueError as error:
+        faults.append(f"sequence_name: {error}")
+    try:
+        _add_flags(frame, _flags(line), content)
+    except ValueError as error:
+        faults.append(str(error))
+    return faults
+
+
+def _tables(content: SidecarFile) -> list[tuple[str, Callable[[Any], Any], dict[int, Any]]]:
+    """Return the keys that a line may have: name, check, and where its value goes."""
+    return [
         ("timestamp", _number, content.timestamps),
         ("mask", _mask, content.masks),
         ("plate", _plate, content.plates),
         ("alert", _alert, content.alerts),
         ("ground_truth_bbox", _truth, content.boxes),
     ]
-    for key, check, table in optional:
-        if line.get(key) is not None:
-            table[frame] = _checked(line, key, check)
-    if line.get("sequence_name") is not None:
-        content.names.setdefault(_checked(line, "sequence_name", _name), number)
-    flags = _flags(line)
-    if flags is not None:
-        content.flags[frame] = flags
 
 
-def _checked(line: Mapping[str, Any], key: str, check: Callable[[Any], Any]) -> Any:
+def _add_flags(frame: int, flags: list[bool | None], content: SidecarFile) -> None:
+    if flags:
+        content.flags[frame] = np.array([bool(flag) for flag in flags])
+    if None in flags:
+        content.unknown[frame] = np.array([flag is None for flag in flags])
+
+
+def known_keys() -> tuple[str, ...]:
+    """Return the keys of a line that are read, or that other programs write for people."""
+    own = [key for key, _, _ in _tables(SidecarFile())]
+    return ("frame_id", "frame_file", "sequence_name", *own, *GROUPS)
+
+
+def parse_sidecar(path: str | Path) -> tuple[SidecarFile, list[str]]:
+    """Read one file, as far as it can be read.
+
+    Returns:
+        What it says, and what is wrong with it: one message a fault, beginning with file and line.
+    """
+    content = SidecarFile()
     try:
-        return check(line[key])
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from error
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        return content, [f"can't read the labels {path} ({error})."]
+    faults: list[str] = []
+    for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
+        try:
+            found = _read_line(json.loads(text), number, content)
+        except ValueError as error:
+            found = [str(error)]
+        faults += [f"{path}:{number}: {fault}. Correct the line (format: docs/data.md)." for fault in found]
+    return content, faults
 
 
 def read_sidecar(path: str | Path) -> SidecarFile:
@@ -162,120 +215,7 @@ def read_sidecar(path: str | Path) -> SidecarFile:
     Raises:
         DataError: a line doesn't parse or holds something else than wanted; names file and line.
     """
-    content = SidecarFile()
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"can't read the labels {path} ({error}).") from error
-    for number, text in enumerate(lines, start=1):
-        if not text.strip():
-            continue
-        try:
-            _read_line(json.loads(text), number, content)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: {error}. Correct the line (format: docs/data.md).") from error
+    content, faults = parse_sidecar(path)
+    if faults:
+        raise DataError(faults[0])
     return content
-
-
-class LabelledSequences:
-    """A data set joined with side-car labels; sequences without a file stay as they are.
-
-    Args:
-        dataset: where boxes and images come from.
-        folder: CLS_ANN_DIR.
-
-    Raises:
-        DataError: the folder doesn't exist or has no file for any sequence.
-    """
-
-    def __init__(self, dataset: SequenceDataset, folder: str | Path) -> None:
-        self.dataset = dataset
-        self.name = dataset.name
-        self.folder = Path(folder)
-        self.num_labelled = len(labelled_names(dataset, self.folder))
-        if self.num_labelled == 0:
-            raise DataError(
-                f"CLS_ANN_DIR: {self.folder} has no labels for any of the {self.num_sequences} sequences "
-                f"of {self.name}; wanted for example {_file(self.folder, dataset.sequence_name(0))}."
-            )
-        self._known: Recent[SequenceInfo] = Recent()
-
-    @property
-    def num_sequences(self) -> int:
-        """How many sequences there are."""
-        return self.dataset.num_sequences
-
-    def sequence_name(self, i: int) -> str:
-        """Return the name of sequence `i`."""
-        return self.dataset.sequence_name(i)
-
-    def image(self, i: int, frame: int) -> np.ndarray:
-        """Return frame `frame` (from 0) of sequence `i` as (H, W, 3) uint8 RGB."""
-        return self.dataset.image(i, frame)
-
-    def sequence(self, i: int) -> SequenceInfo:
-        """Return what the data set and the labels say of sequence `i`."""
-        return self._known.get(i, self._join)
-
-    def _join(self, i: int) -> SequenceInfo:
-        info = self.dataset.sequence(i)
-        path = _file(self.folder, info.name)
-        return join_labels(info, read_sidecar(path), path) if path.is_file() else info
-
-
-def _file(folder: Path, sequence: str) -> Path:
-    name = sidecar_name(sequence)
-    return folder / name / f"{name}.jsonl"
-
-
-def labelled_names(dataset: SequenceDataset, folder: Path) -> set[str]:
-    """Return the names of those sequences of a data set that the folder has a file for.
-
-    Raises:
-        DataError: the folder doesn't exist.
-    """
-    if not folder.is_dir():
-        raise DataError(f"CLS_ANN_DIR: the folder {folder} doesn't exist. Correct it in the YAML.")
-    files = {entry.name for entry in folder.iterdir() if _file(folder, entry.name).is_file()}
-    names = (sidecar_name(dataset.sequence_name(i)) for i in range(dataset.num_sequences))
-    return {name for name in names if name in files}
-
-
-def join_labels(info: SequenceInfo, content: SidecarFile, path: Path) -> SequenceInfo:
-    """Return the sequence with a file's labels; lines about frames outside of its range are left out.
-
-    Raises:
-        DataError: the file speaks of another sequence, or some frames have time stamps and some have none.
-    """
-    check_belongs(info, content, path)
-    frames = range(info.first_frame, info.first_frame + info.num_frames)
-    flags = np.zeros((info.num_frames, len(conditions())), dtype=bool)
-    valid = np.zeros(info.num_frames, dtype=bool)
-    for k, frame in enumerate(frames):
-        if frame in content.flags:
-            flags[k], valid[k] = content.flags[frame], True
-    labels = {**info.labels, "cls": condition_labels(flags, valid)} if valid.any() else info.labels
-    kept: dict[str, dict[int, Any]] = {
-        name: {frame - info.first_frame: value for frame, value in table.items() if frame in frames}
-        for name, table in (("mask", content.masks), ("plate", content.plates), ("alert", content.alerts))
-    }
-    return replace(
-        info,
-        labels=labels,
-        timestamps=_timestamps(content.timestamps, frames, path, info.timestamps),
-        annotations={**info.annotations, **{name: table for name, table in kept.items() if table}},
-        has_text=info.has_text or any(plate["text"] for plate in kept["plate"].values()),
-    )
-
-
-def _timestamps(
-    table: Mapping[int, float], frames: range, path: Path, present: np.ndarray | None
-) -> np.ndarray | None:
-    lacking = [frame for frame in frames if frame not in table]
-    if len(lacking) == len(frames):
-        return present
-    if lacking:
-        raise DataError(
-            f"{path}: frame {lacking[0]} has no timestamp, but others have. Give every frame one, or none."
-        )
-    return np.array([table[frame] for frame in frames])

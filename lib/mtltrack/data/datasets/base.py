@@ -44,6 +44,17 @@ class StoredSequences:
         store, key = self._store(i), self._image_key(i, frame)
         return decode_image(store.read(key), store.locate(key))
 
+    def mask(self, i: int, frame: int) -> np.ndarray:
+        """Return the target's mask (H, W) uint8; a data set with masks gives its own.
+
+        Raises:
+            DataError: this data set has no masks.
+        """
+        raise DataError(
+            f"frame {frame + 1} of '{self.sequence_name(i)}' has no mask: {self.name} comes without masks. "
+            "Give it some with CLS_ANN_DIR, or train the task seg on other data (docs/data.md)."
+        )
+
     def _load(self, i: int) -> SequenceInfo:
         raise NotImplementedError
 

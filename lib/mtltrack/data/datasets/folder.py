@@ -27,6 +27,7 @@ from mtltrack.data.labels import (
     attributes_of,
     condition_labels,
     otb_flags,
+    otb_known,
     read_attribute_file,
     split_attributes,
 )
@@ -136,7 +137,7 @@ class FolderSequences(StoredSequences):
         labels = {}
         if name in self._flags_of:
             flags = np.repeat(self._flags_of[name][None], frames, axis=0)
-            labels["cls"] = condition_labels(flags, np.ones(frames, dtype=bool))
+            labels["cls"] = condition_labels(flags, np.ones(frames, dtype=bool), otb_known())
         return SequenceInfo(
             name=name,
             boxes_xywh=np.nan_to_num(boxes),

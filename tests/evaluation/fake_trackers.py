@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,17 @@ class StillTracker:
     die: tuple[float, ...] = ()
     tasks: bool = True
 
-    def initialize(self, rgb: np.ndarray, box_xywh: list[float]) -> None:
+    def initialize(
+        self,
+        rgb: np.ndarray,
+        box_xywh: list[float],
+        *,
+        timestamp: float | None = None,
+        zones: Mapping[str, Any] | None = None,
+    ) -> None:
         self.box = list(box_xywh)
 
-    def track(self, rgb: np.ndarray) -> dict[str, Any]:
+    def track(self, rgb: np.ndarray, *, timestamp: float | None = None) -> dict[str, Any]:
         width = self.box[2]
         if width in self.fail:
             raise RuntimeError(f"no target of width {width}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -108,6 +109,63 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     (folder / "groundtruth_y.txt").touch()
     with pytest.raises(DataError, match="several ground truth files"):
         load_benchmark(str(tmp_path))
+
+
+def write_times(folder: Path, times: list[float | None]) -> None:
+    lines = [
+        {"frame_id": n} if t is None else {"frame_id": n, "timestamp": t} for n, t in enumerate(times, 1)
+    ]
+    (folder / f"{folder.name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_zones_and_time_stamps_beside_a_sequence(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / "a", walk(4))
+    write_times(folder, [0.0, 0.5, 2.0, 2.5])
+    (folder / "zones.json").write_text('{"lane": [[0, 0], [30, 0], [30, 20]]}')
+    write_sequence(tmp_path / "b", walk(2))
+    found, bare = load_benchmark(str(tmp_path)).sequences
+    assert found.timestamps is not None and found.timestamps.tolist() == [0.0, 0.5, 2.0, 2.5]
+    assert found.zones["lane"].tolist() == [[0, 0], [30, 0], [30, 20]] and found.rate == 2.0
+    assert bare.timestamps is None and not bare.zones and bare.rate is None
+    part = load_benchmark(str(tmp_path), parse_ranges(["a=2:3"])).sequences[0]
+    assert part.timestamps is not None and part.timestamps.tolist() == [0.5, 2.0] and "lane" in part.zones
+    write_times(folder, [None] * 4)
+    assert load_benchmark(str(tmp_path)).sequences[0].timestamps is None
+
+
+def test_broken_zones_and_time_stamps(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / "a", walk(3))
+    write_times(folder, [0.0, 0.5, 0.5])
+    with pytest.raises(
+        DataError, match=r"a\.jsonl:3: timestamp 0.5 of frame 3 isn't later than 0.5 of the frame before"
+    ):
+        load_benchmark(str(tmp_path))
+    write_times(folder, [0.0, None, 0.5])
+    with pytest.raises(DataError, match=r"a\.jsonl: frame 2 has no timestamp, but others have"):
+        load_benchmark(str(tmp_path))
+    write_times(folder, [0.0, 0.5, 1.0])
+    (folder / "zones.json").write_text('{\n"lane": [[0, 0], [9, 9], [9, 0], [0, 9]]}')
+    with pytest.raises(DataError, match=r"zones\.json:2: .*lane"):
+        load_benchmark(str(tmp_path))
+
+
+@pytest.mark.parametrize("mark", ["meta_info.ini", "absence.label"])
+def test_a_folder_in_got10ks_layout_counts_from_zero(tmp_path: Path, mark: str) -> None:
+    folder = tmp_path / "world" / "train" / "GOT-10k_Train_000001"
+    images(folder, range(1, 4), 8)
+    boxes_file(folder / "groundtruth.txt", 3)
+    (folder / mark).write_text("0\n1\n0\n" if mark == "absence.label" else "[METAINFO]\n")
+    (tmp_path / "world" / "train" / "list.txt").write_text("GOT-10k_Train_000001\n")
+    found = load_benchmark(str(tmp_path / "world" / "train")).sequences[0]
+    assert not found.one_based and [path.stem for path in found.frames] == [
+        "00000001",
+        "00000002",
+        "00000003",
+    ]
+    if mark == "absence.label":
+        assert found.visible is not None and found.visible.tolist() == [True, False, True]
+    with pytest.raises(DataError, match=r"no sequence found .* Did you mean '.*world/train'\?"):
+        load_benchmark(str(tmp_path / "world"))
 
 
 def test_otb(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fake_trackers
 import numpy as np
@@ -51,13 +53,35 @@ def test_tracker_gets_pixels_that_count_from_zero(benchmark: Benchmark, folder: 
     seen: list[list[float]] = []
 
     class Spy(fake_trackers.StillTracker):
-        def initialize(self, rgb: np.ndarray, box_xywh: list[float]) -> None:
+        def initialize(self, rgb: np.ndarray, box_xywh: list[float], **more: Any) -> None:
             seen.append(list(box_xywh))
-            super().initialize(rgb, box_xywh)
+            super().initialize(rgb, box_xywh, **more)
 
     run(lambda device: Spy(), benchmark.select("short", {}).sequences, Settings(folder))
     assert seen == [[2.0, 3.0, 10.0, 8.0]]  # the file says 3, 4 and counts from 1
     assert read_boxes(folder.boxes("short"))[1].tolist() == [3.0, 4.0, 10.0, 8.0]
+
+
+def test_zones_and_time_stamps_reach_the_tracker(benchmark: Benchmark, folder: ResultFolder) -> None:
+    told: list[Any] = []
+
+    class Spy(fake_trackers.StillTracker):
+        def initialize(self, rgb: np.ndarray, box_xywh: list[float], **more: Any) -> None:
+            told.append(more)
+            super().initialize(rgb, box_xywh, **more)
+
+        def track(self, rgb: np.ndarray, **more: Any) -> dict[str, Any]:
+            told.append(more)
+            return super().track(rgb, **more)
+
+    plain = benchmark.select("short", {}).sequences[0]
+    zones = {"lane": np.array([[0.0, 0], [9, 0], [9, 9]])}
+    timed = replace(plain, timestamps=np.array([1.0, 1.5, 4.0]), zones=zones)
+    run(lambda device: Spy(), [timed], Settings(folder))
+    assert told == [{"timestamp": 1.0, "zones": zones}, {"timestamp": 1.5}, {"timestamp": 4.0}]
+    told.clear()
+    run(lambda device: Spy(), [plain], Settings(folder), force=True)
+    assert told == [{"timestamp": None, "zones": {}}, {"timestamp": None}, {"timestamp": None}]
 
 
 def test_no_task_file_without_tasks(benchmark: Benchmark, folder: ResultFolder) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtltrack.core.types import Clip, TaskOutput, normalise
+from mtltrack.core.types import Clip, FrameContext, TaskOutput, normalise
+from mtltrack.core.zones import check_polygon
 from mtltrack.data.crops import crop_affine, sample_target, transform_image_to_crop
+from mtltrack.evaluation.sessions import TaskSessions, asked_tasks
 from mtltrack.models.tracker import Tracker
 from mtltrack.tasks.box import decode_center
 
@@ -63,14 +65,29 @@ class OnlineTracker:
         net: the tracker; it is put into evaluation mode.
         cfg: its configuration (`load_config`).
         device: where to run; None for the device that `net` is on.
+        tasks: the heads that are asked; they and those that they read are the only ones that run. None for
+            TEST.TASKS, and that absent for all heads.
+
+    Raises:
+        ConfigError: `tasks` or TEST.TASKS names a head that isn't there.
     """
 
-    def __init__(self, net: Tracker, cfg: Any, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self,
+        net: Tracker,
+        cfg: Any,
+        device: str | torch.device | None = None,
+        tasks: Iterable[str] | None = None,
+    ) -> None:
         self.device = torch.device(device) if device is not None else next(net.parameters()).device
         self.net = net.to(self.device).eval()
         self.mean, self.std = list(cfg.DATA.MEAN), list(cfg.DATA.STD)
         self.template_size, self.template_factor = cfg.TEST.TEMPLATE_SIZE, cfg.TEST.TEMPLATE_FACTOR
         self.search_size, self.search_factor = cfg.TEST.SEARCH_SIZE, cfg.TEST.SEARCH_FACTOR
+        self.tasks = asked_tasks(net.graph, cfg.TEST.TASKS if tasks is None else tasks)
+        self._running = {task: net.graph.heads[task] for task in net.graph.needed(self.tasks)}
+        needs_detail = any(getattr(head, "needs_detail", False) for head in self._running.values())
+        self.detail = cfg.DATA.DETAIL if needs_detail else None
         self.fps = cfg.TEST.FPS
         self.precision = _PRECISIONS.get(cfg.TEST.PRECISION)
         self.window = hann_window(self.search_size // cfg.MODEL.BACKBONE.STRIDE).to(self.device)
@@ -82,7 +99,7 @@ class OnlineTracker:
         rgb: np.ndarray,
         box_xywh: Sequence[float],
         timestamp: float | None = None,
-        zones: Mapping[str, Sequence[Sequence[float]]] | None = None,
+        zones: Mapping[str, Any] | None = None,
     ) -> None:
         """Start a sequence.
 
@@ -90,10 +107,12 @@ class OnlineTracker:
             rgb: (H, W, 3) uint8 first frame.
             box_xywh: the target in it, 0-based pixels.
             timestamp: seconds; None assumes TEST.FPS frames a second from 0 on.
-            zones: name -> polygon in frame pixels, for heads that need zones.
+            zones: name -> (V, 2) polygon in 0-based frame pixels, an array or a list of points, for heads
+                that need zones.
 
         Raises:
             ValueError: the frame isn't uint8 RGB, or the box isn't four finite numbers with a positive size.
+            DataError: a zone is no polygon.
         """
         _check_frame(rgb)
         box = [float(value) for value in box_xywh]
@@ -101,13 +120,14 @@ class OnlineTracker:
             raise ValueError(
                 f"the first box must be [x, y, w, h] with w > 0 and h > 0, found {list(box_xywh)}"
             )
+        polygons = {name: check_polygon(points, f"zone '{name}'") for name, points in (zones or {}).items()}
+        self._sessions = TaskSessions(self._running, self.tasks, polygons)
         crop, factor = sample_target(rgb, box, self.template_factor, self.template_size)
         self._template = self._upload(crop)
         exact = torch.tensor(box)
         template_box = transform_image_to_crop(exact, exact, factor, self.template_size)
         self._template_box = template_box[None].to(self.device)
         self._memory = self.net.new_memory()
-        self.zones = dict(zones or {})
         self.state = box
         self.frame_index = 0
         self._start = 0.0 if timestamp is None else float(timestamp)
@@ -123,35 +143,36 @@ class OnlineTracker:
         Returns:
             target_bbox: [x, y, w, h] in pixels of the frame.
             score: the score map at the chosen cell, in [0, 1].
-            tasks: one entry a task head, as its `decode` describes it.
+            tasks: one entry for each head that is asked: what its session makes of the frame, or what its
+                `decode` says of the crop where it has none.
 
         Raises:
-            RuntimeError: `initialize` wasn't called.
+            RuntimeError: `initialize` wasn't called, or a head fails, which is named with the frame.
             ValueError: the frame isn't uint8 RGB, or the time stamp doesn't increase.
         """
         if self.state is None:
             raise RuntimeError("call initialize(rgb, box_xywh) before track(rgb)")
         _check_frame(rgb)
-        clip, factor = self._clip(rgb, self._timestamp(timestamp, self.frame_index + 1))
+        time = self._timestamp(timestamp, self.frame_index + 1)
+        clip, affine, factor = self._clip(rgb, time)
         self.frame_index += 1
         with torch.inference_mode(), self._autocast():
-            outputs = self.net.track(clip, self.frame_index, self._memory)
+            outputs = self.net.track(clip, self.frame_index, self._memory, self.tasks)
             boxes, score = self._choose(outputs["box"])
             packed = {"box": {"boxes": boxes, "score": score}}
-            for task, head in self.net.task_parts().items():
+            for task, head in self._running.items():
                 packed[task] = {name: outputs[task].predictions[name] for name in head.decode_keys}
             answers = _to_host(packed)
         box = answers["box"]["boxes"][0] * self.search_size / factor
-        self.state = clip_box(self._to_frame(box.tolist(), factor), *rgb.shape[:2], margin=MARGIN)
-        tasks = {
-            task: head.decode(TaskOutput(None, answers[task]))[0][0]
-            for task, head in self.net.task_parts().items()
-        }
-        return {
-            "target_bbox": [float(value) for value in self.state],
-            "score": float(answers["box"]["score"][0]),
-            "tasks": tasks,
-        }
+        height, width = rgb.shape[:2]
+        self.state = clip_box(self._to_frame(box.tolist(), factor), height, width, margin=MARGIN)
+        x, y, w, h = (float(value) for value in self.state)
+        told = float(answers["box"]["score"][0])
+        frame = FrameContext(
+            self.frame_index, time, (width, height), (x, y, w, h), told, affine, self.search_size
+        )
+        tasks = self._sessions.results(answers, frame)
+        return {"target_bbox": [x, y, w, h], "score": told, "tasks": tasks}
 
     def _choose(self, box: TaskOutput) -> tuple[Tensor, Tensor]:
         """Weigh the scores by the window and read the box; the score told is the unweighted one."""
@@ -173,18 +194,27 @@ class OnlineTracker:
         top = self.state[1] + 0.5 * self.state[3] - half
         return [cx + left - 0.5 * w, cy + top - 0.5 * h, w, h]
 
-    def _clip(self, rgb: np.ndarray, timestamp: float) -> tuple[Clip, float]:
+    def _clip(self, rgb: np.ndarray, timestamp: float) -> tuple[Clip, np.ndarray, float]:
+        """Cut the frame around the box of the one before: the clip, the crop's affine and its scale."""
         assert self.state is not None
         crop, factor = sample_target(rgb, self.state, self.search_factor, self.search_size)
-        affine = torch.from_numpy(crop_affine(self.state, self.search_factor, self.search_size))
+        affine = crop_affine(self.state, self.search_factor, self.search_size)
         clip = Clip(
             template=self._template,
             template_boxes_xywh=self._template_box,
             search=self._upload(crop)[:, None],
-            affine=affine.float()[None, None].to(self.device, non_blocking=True),
+            affine=self._upload_affine(affine),
             timestamps=torch.tensor([[timestamp]], dtype=torch.float64).to(self.device, non_blocking=True),
         )
-        return clip, factor
+        if self.detail is not None:
+            factor_size = self.detail.FACTOR, self.detail.SIZE
+            clip.detail = self._upload(sample_target(rgb, self.state, *factor_size)[0])[:, None]
+            clip.detail_affine = self._upload_affine(crop_affine(self.state, *factor_size))
+        return clip, affine, factor
+
+    def _upload_affine(self, affine: np.ndarray) -> Tensor:
+        """Send an affine to the device, (2, 3) float64 -> (1, 1, 2, 3) float32."""
+        return torch.from_numpy(affine).float()[None, None].to(self.device, non_blocking=True)
 
     def _upload(self, crop: np.ndarray) -> Tensor:
         """Send a uint8 crop to the device and normalise it there, (H, W, 3) -> (1, 3, H, W)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +28,21 @@ Array = NDArray[np.float64]
 class FrameTracker(Protocol):
     """What the runner needs of a tracker; `mtltrack.evaluation.online.OnlineTracker` is one."""
 
-    def initialize(self, rgb: NDArray[np.uint8], box_xywh: list[float]) -> Any:
-        """Start on a frame (H, W, 3) uint8 RGB with the target's box x, y, w, h in pixels."""
+    def initialize(
+        self,
+        rgb: NDArray[np.uint8],
+        box_xywh: list[float],
+        *,
+        timestamp: float | None = None,
+        zones: Mapping[str, Array] | None = None,
+    ) -> Any:
+        """Start on a frame (H, W, 3) uint8 RGB with the target's box x, y, w, h in pixels.
 
-    def track(self, rgb: NDArray[np.uint8]) -> dict[str, Any]:
+        The frame's time in seconds and the video's zones, name -> (V, 2) polygon in pixels, come where they
+        are known.
+        """
+
+    def track(self, rgb: NDArray[np.uint8], *, timestamp: float | None = None) -> dict[str, Any]:
         """Answer {"target_bbox": [x, y, w, h], "score": float, "tasks": {name: {...}}} for the next frame."""
 
 
@@ -123,11 +134,12 @@ def track_sequence(tracker: FrameTracker, sequence: Sequence) -> Tracked:
     has_tasks = False
     for index, path in enumerate(sequence.frames):
         image = read_rgb(path)
+        timestamp = None if sequence.timestamps is None else float(sequence.timestamps[index])
         start = time.perf_counter()
         if index == 0:
-            tracker.initialize(image, start_box.tolist())
+            tracker.initialize(image, start_box.tolist(), timestamp=timestamp, zones=sequence.zones)
         else:
-            answer = tracker.track(image)
+            answer = tracker.track(image, timestamp=timestamp)
             boxes[index] = answer["target_bbox"]
             has_tasks = has_tasks or bool(answer.get("tasks"))
             entry = {"frame": sequence.first_frame + index, "score": answer.get("score")}

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtltrack.core.errors import DataError
+from mtltrack.core.zones import read_zones
 from mtltrack.data.annotations import decode_text, parse_flags
 from mtltrack.data.images import images_in, sequence_images
+from mtltrack.data.sidecars import read_sidecar
 from mtltrack.data.stores import FolderStore
 from mtltrack.evaluation.benchmarks.sequence import Sequence
 from mtltrack.evaluation.results import read_boxes
+
+GOT10K_FILES = ("meta_info.ini", "absence.label")
+"""A sequence's folder with one of these is in GOT-10k's layout, whose pixels count from 0."""
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -87,6 +94,59 @@ def read_flags(path: Path, frames: int) -> NDArray[np.int64]:
     except OSError as error:
         raise DataError(f"can't read '{path}': {error.strerror or error}") from error
     return parse_flags(decode_text(data, str(path)), str(path), frames, "the ground truth beside it")
+
+
+def with_side_files(sequence: Sequence) -> Sequence:
+    """Return a sequence with what else lies in its folder.
+
+    `zones.json` holds zones, `<sequence>.jsonl` time stamps, and `absence.label` (GOT-10k's layout) says in
+    which frames the target is absent.
+
+    Raises:
+        DataError: one of the files can't be read or doesn't fit; it names file and line.
+    """
+    folder = sequence.folder
+    if folder is None:
+        return sequence
+    found: dict[str, Any] = {}
+    if (folder / "zones.json").is_file():
+        found["zones"] = read_zones(folder / "zones.json")
+    if (path := folder / f"{sequence.name}.jsonl").is_file():
+        found["timestamps"] = _timestamps(path, sequence)
+    if (path := folder / "absence.label").is_file():
+        found["visible"] = read_flags(path, len(sequence)) == 0
+    return replace(sequence, **found)
+
+
+def is_got10k(folder: Path) -> bool:
+    """Return whether a sequence's folder is in GOT-10k's layout."""
+    return any((folder / name).is_file() for name in GOT10K_FILES)
+
+
+def _timestamps(path: Path, sequence: Sequence) -> NDArray[np.float64] | None:
+    """Return the time stamps (N,) of a side-car file; None when it has none.
+
+    Raises:
+        DataError: some frames have one and some have none, or they don't increase.
+    """
+    content = read_sidecar(path)
+    frames = range(sequence.first_frame, sequence.first_frame + len(sequence))
+    lacking = [frame for frame in frames if frame not in content.timestamps]
+    if len(lacking) == len(frames):
+        return None
+    if lacking:
+        raise DataError(
+            f"{path}: frame {lacking[0]} has no timestamp, but others have. Give every frame one, or none."
+        )
+    times = np.array([content.timestamps[frame] for frame in frames])
+    late = np.flatnonzero(np.diff(times) <= 0)
+    if len(late):
+        frame = frames[int(late[0]) + 1]
+        raise DataError(
+            f"{path}:{content.lines[frame]}: timestamp {content.timestamps[frame]:g} of frame {frame} isn't "
+            f"later than {content.timestamps[frame - 1]:g} of the frame before. Correct the line."
+        )
+    return times
 
 
 def folder_sequences(folder: Path, benchmark: str = "") -> list[Sequence]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class Sequence:
         first_frame: number of the first frame in the whole sequence, counted from 1.
         folder: where its side files are looked for.
         one_based: the tracker's pixels count from 0, those of the annotation file from 1.
+        timestamps: (N,) seconds, increasing, or None: frames come at TEST.FPS.
+        zones: name -> (V, 2) polygon in 0-based frame pixels.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Sequence:
     first_frame: int = 1
     folder: Path | None = None
     one_based: bool = False
+    timestamps: Array | None = None
+    zones: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.frames)
@@ -54,7 +59,12 @@ class Sequence:
                 f"sequence '{self.name}' has {count} images but {len(self.boxes_xywh)} ground truth boxes"
                 f"{f' ({self.folder})' if self.folder else ''}; there must be one a frame, or only the first"
             )
-        for what, values in (("visibility flags", self.visible), ("cover values", self.cover)):
+        each = {
+            "visibility flags": self.visible,
+            "cover values": self.cover,
+            "time stamps": self.timestamps,
+        }
+        for what, values in each.items():
             if values is not None and len(values) != count:
                 raise DataError(f"sequence '{self.name}' has {count} frames but {len(values)} {what}")
 
@@ -70,6 +80,13 @@ class Sequence:
     def shift(self) -> Array:
         """What a box in the tracker's pixels lacks to one of the annotation file."""
         return np.array([1.0, 1.0, 0.0, 0.0]) * self.one_based
+
+    @property
+    def rate(self) -> float | None:
+        """Frames a second: by the median distance of the time stamps; None without them."""
+        if self.timestamps is None or len(self) < 2:
+            return None
+        return float(1 / np.median(np.diff(self.timestamps)))
 
     @property
     def init_box(self) -> list[float]:
@@ -103,6 +120,7 @@ class Sequence:
             boxes_xywh=self.boxes_xywh[part] if self.scorable else self.boxes_xywh,
             visible=None if self.visible is None else self.visible[part],
             cover=None if self.cover is None else self.cover[part],
+            timestamps=None if self.timestamps is None else self.timestamps[part],
             first_frame=first,
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mtltrack.core.errors import DataError
+from mtltrack.core.rle import decode_mask, encode_mask
 from mtltrack.evaluation import results
 from mtltrack.evaluation.results import ResultFolder
 
@@ -95,3 +96,35 @@ def test_task_lines(tmp_path: Path) -> None:
     folder.tasks("a").write_text("[1]\n")
     with pytest.raises(DataError, match="line 1: wanted an object with 'frame'"):
         results.read_tasks(folder.tasks("a"))
+
+
+def test_answers_of_every_task_come_back_as_they_were(tmp_path: Path) -> None:
+    mask = np.zeros((30, 40), dtype=np.uint8)
+    mask[5:20, 10:31] = 1
+    line = {
+        "frame": 2,
+        "score": 0.5,
+        "cls": {"name": "Normal", "index": 9, "confidence": 0.25},
+        "seg": {"mask": encode_mask(mask), "area": 315.0, "confidence": 0.75},
+        "plate": {"present": True, "confidence": 0.5, "bbox": [1.5, 2.25, 30.0, 9.0]},
+        "ocr": {
+            "text": "\u4eacA1",
+            "confidence": 0.5,
+            "characters": [0.5, 1.0, 0.25],
+            "fused": {"text": "\u4eacA12", "confidence": 0.75, "frames": 2},
+        },
+        "alert": {"alert": False, "stopped": 12.5, "overlap": 0.5, "zone": None, "speed": 0.125},
+    }
+    folder = ResultFolder(tmp_path)
+    results.write_results(folder, "a", BOXES, [0.1, 0.2], [{"frame": 1}, line])
+    first, second = results.read_tasks(folder.tasks("a"))
+    assert first == {"frame": 1} and second == line
+    np.testing.assert_array_equal(decode_mask(second["seg"]["mask"], "here"), mask)
+
+
+def test_an_answer_that_is_no_number_names_its_task(tmp_path: Path) -> None:
+    folder = ResultFolder(tmp_path)
+    said = [{"frame": 1}, {"frame": 2, "cls": {"a": [1.0]}, "alert": {"speed": [np.float64("nan")]}}]
+    with pytest.raises(DataError, match=r"frame 2: what the task 'alert' answers .* isn't finite"):
+        results.write_results(folder, "a", BOXES, [0.1, 0.2], said)
+    assert not folder.boxes("a").exists()

@@ -8,6 +8,7 @@ it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -166,10 +167,32 @@ def write_results(
     if tasks is None:
         folder.tasks(sequence).unlink(missing_ok=True)
     else:
-        lines = (json.dumps(_plain(item), allow_nan=False) for item in tasks)
-        write_text(folder.tasks(sequence), "".join(line + "\n" for line in lines))
+        write_text(folder.tasks(sequence), "".join(_json_line(item) + "\n" for item in tasks))
     write_text(folder.times(sequence), "".join(f"{value:.6f}\n" for value in seconds))
     write_text(folder.boxes(sequence), text)
+
+
+def _json_line(item: dict[str, Any]) -> str:
+    """Return a frame's object as a line of JSON; `DataError` names the task whose answer JSON can't hold."""
+    plain = _plain(item)
+    try:
+        return json.dumps(plain, allow_nan=False)
+    except ValueError as error:
+        for task, answer in plain.items():
+            if not _is_finite(answer):
+                raise DataError(
+                    f"frame {item['frame']}: what the task '{task}' answers holds a number that isn't finite "
+                    f"({str(answer)[:120]}), which JSON has no word for. Mend its decode or session"
+                ) from error
+        raise
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _plain(value: Any) -> Any:

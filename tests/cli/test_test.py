@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import torch
 from mtltrack.cli import analysis, test, video_demo
 from mtltrack.core.errors import CheckpointError, DataError
 from mtltrack.evaluation.overlay import VideoWriter
-from mtltrack.evaluation.results import read_boxes
+from mtltrack.evaluation.results import read_boxes, read_tasks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluation"))
 from fake_trackers import StillTracker, walk, write_sequence
@@ -245,6 +246,48 @@ def test_video_demo(
     assert "lie in the frame of 64x48" in capsys.readouterr().err
     assert video_demo.main([*NAME, "no.mp4", "--optional_box", "1", "1", "2", "2"]) == 1
     assert "no frame can be read from 'no.mp4': no such file" in capsys.readouterr().err
+
+
+def test_video_demo_with_zones(
+    save_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, zones = save_dir.parent / "clip.mp4", save_dir.parent / "zones.json"
+    with VideoWriter(clip, (64, 48), 12.5) as video:
+        for _ in range(4):
+            video.write(np.full((48, 64, 3), 90, dtype=np.uint8))
+    zones.write_text('{\n  "lane": [[0, 0], [60, 0], [60, 40]]\n}')
+    told: list[Any] = []
+
+    class Spy(StillTracker):
+        def initialize(self, rgb: np.ndarray, box_xywh: list[float], **more: Any) -> None:
+            told.append({name: points.tolist() for name, points in more["zones"].items()})
+            told.append(more["timestamp"])
+            super().initialize(rgb, box_xywh, **more)
+
+        def track(self, rgb: np.ndarray, **more: Any) -> dict[str, Any]:
+            told.append(more["timestamp"])
+            alert = {"alert": len(told) > 4, "stopped": 2.0, "overlap": 1.0, "zone": "lane", "speed": 0.0}
+            return {"target_bbox": self.box, "score": 0.5, "tasks": {"alert": alert}}
+
+    monkeypatch.setattr(video_demo, "has_display", lambda: False)
+    monkeypatch.setattr(test.TrackerFromCheckpoint, "__call__", lambda self, device: Spy())
+    arguments = [*NAME, str(clip), "--save_dir", str(save_dir), "--optional_box", "5", "6", "20", "10"]
+    assert video_demo.main([*arguments, "--zones", str(zones), "--save_results"]) == 0
+    assert told[0] == {"lane": [[0, 0], [60, 0], [60, 40]]}
+    assert told[1:] == pytest.approx([0.0, 0.08, 0.16, 0.24])
+    results = save_dir / "test" / "tracking_results" / NAME[0] / NAME[1]
+    lines = read_tasks(results / "video_clip.tasks.jsonl")
+    assert lines[0] == {"frame": 1} and [line["alert"]["alert"] for line in lines[1:]] == [False, False, True]
+    written = [image for image, _ in video_demo.read_frames(results / "videos" / "video_clip.mp4")]
+    assert len(written) == 4 and video_demo.frame_rate(results / "videos" / "video_clip.mp4") == 12.5
+    corner = [image[40:, 60:].mean(axis=(0, 1)) for image in written]
+    assert corner[3][0] > corner[2][0] + 60  # the frame of the alert is red
+
+    zones.write_text('{\n  "ok": [[0, 0], [9, 0], [9, 9]],\n  "lane": [[0, 0], [60, 0]]\n}')
+    assert video_demo.main([*arguments, "--zones", str(zones)]) == 1
+    assert "zones.json:3" in (said := capsys.readouterr().err) and "lane" in said
+    assert video_demo.main([*arguments, "--zones", "none.json"]) == 1
+    assert "none.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("module", [test, analysis, video_demo])

@@ -6,7 +6,6 @@ import csv
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from fake_trackers import walk, write_sequence
@@ -15,7 +14,6 @@ from mtltrack.core.conditions import condition_names
 from mtltrack.core.errors import DataError
 from mtltrack.evaluation.benchmarks import load_benchmark
 from mtltrack.evaluation.conditions import score_conditions
-from mtltrack.evaluation.overlay import PREDICTION_RGB, TRUTH_RGB, describe, draw, write_overlay
 from mtltrack.evaluation.report import BASELINE, Rules, Truth, evaluate, save, truths_in, truths_of
 from mtltrack.evaluation.results import ResultFolder, write_results
 
@@ -141,38 +139,3 @@ def test_conditions(tmp_path: Path) -> None:
     assert metric is not None and metric.count == 2
     assert metric.compute()["accuracy"] == 0.5  # motion blur is right, Normal was called Occlusion
     assert metric.confusion()[3, 3] == 1 and metric.confusion()[9, 0] == 1
-
-
-def test_drawing() -> None:
-    image = np.zeros((60, 80, 3), dtype=np.uint8)
-    drawn = draw(image, [10, 10, 20, 20], [40, 10, 20, 20])
-    assert tuple(drawn[10, 15]) == PREDICTION_RGB and tuple(drawn[29, 45]) == TRUTH_RGB
-    assert not image.any() and not drawn[15, 15].any()
-    assert not draw(image, [np.nan] * 4, [1, 1, 0, 5]).any()
-    assert draw(image, lines=["text"]).any()
-    assert describe({"frame": 3, "score": 0.5, "cls": {"name": "Normal", "confidence": 0.25}}) == [
-        "cls: Normal 0.25"
-    ]
-
-
-def test_overlay_video(tmp_path: Path) -> None:
-    boxes = walk(5, step=2)
-    write_sequence(tmp_path / "data" / "s", boxes, size=(81, 60))
-    sequence = load_benchmark(str(tmp_path / "data")).sequences[0]
-    folder = ResultFolder(tmp_path / "r")
-    write_results(
-        folder, "s", boxes + 20.0 * np.array([1, 1, 0, 0]), [0.1] * 5, [{"frame": n} for n in range(1, 6)]
-    )
-    path = write_overlay(sequence, folder, tmp_path / "s.mp4", fps=10)
-    video = cv2.VideoCapture(str(path))
-    assert (video.get(cv2.CAP_PROP_FRAME_WIDTH), video.get(cv2.CAP_PROP_FPS)) == (80, 10)
-    frames = []
-    while (answer := video.read())[0]:
-        frames.append(answer[1])
-    video.release()
-    assert len(frames) == 5
-    blue, green, red = frames[4][30, 34].astype(int)  # on the lower edge of the predicted box
-    assert red > 100 and red > green + 40 and red > blue + 40
-    write_results(folder, "s", boxes[:3], [0.1] * 3)
-    with pytest.raises(DataError, match="holds 3 boxes, but 's' has 5 frames"):
-        write_overlay(sequence, folder, tmp_path / "t.mp4")

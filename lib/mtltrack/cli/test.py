@@ -208,6 +208,8 @@ def run_test(arguments: argparse.Namespace) -> int:
         benchmark.name,
     )
     decisive: dict[str, Any] = {key: plain[key] for key in ("MODEL", "TEST", "TASKS") if key in plain}
+    if cfg.DATA.DETAIL is not None:
+        decisive["DETAIL"] = plain["DATA"]["DETAIL"]
     made_by = Provenance.of(checkpoint, decisive, dataset_key(arguments.dataset))
     factory = TrackerFromCheckpoint(arguments.tracker_name, config, tuple(arguments.cfg_options), checkpoint)
     settings = Settings(folder, arguments.decimals, arguments.debug, made_by)

@@ -7,9 +7,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,15 @@ from mtltrack.cli.test import TrackerFromCheckpoint, checkpoint_notes, devices_o
 from mtltrack.core.config import find_config, load_config
 from mtltrack.core.errors import DataError
 from mtltrack.core.paths import local_settings
-from mtltrack.evaluation.overlay import VideoWriter, describe, draw
+from mtltrack.core.zones import read_zones
+from mtltrack.evaluation.overlay import VideoWriter, draw
 from mtltrack.evaluation.results import ResultFolder, write_results
 from mtltrack.evaluation.runner import FrameTracker
 
 EXAMPLES = """examples:
   python tracking/video_demo.py hiptrack hiptrack_cls street.mp4 --optional_box 310 140 80 60 --save_results
+  python tracking/video_demo.py hiptrack hiptrack_mtl street.mp4 --optional_box 310 140 80 60 \\
+      --zones zones.json --save_results
   python tracking/video_demo.py ostrack ostrack_256 street.mp4          draws the box with the mouse
 """
 WINDOW = "mtltrack: Escape or q ends"
@@ -39,7 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="video_demo.py",
-        description="Follow one target through a video file and show it, or write boxes and a video.",
+        description="Follow one target through a video file and show what the tracker says of it, or write "
+        "boxes, a JSON line a frame and a video with everything drawn in.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -54,7 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="the target in the first frame",
     )
     parser.add_argument(
-        "--save_results", action="store_true", help="write boxes, conditions and a video with the boxes"
+        "--zones",
+        metavar="FILE",
+        help='JSON {"name": [[x, y], ...]}, polygons in pixels of the frame where nothing may stop for long',
+    )
+    parser.add_argument(
+        "--save_results", action="store_true", help="write boxes, what the heads say and a video of both"
     )
     parser.add_argument(
         "--checkpoint", help="weights; without it TEST.EPOCH's, else the newest below save_dir"
@@ -82,21 +91,25 @@ def has_display() -> bool:
     )
 
 
-def read_frames(path: Path) -> Iterator[Image]:
-    """Yield a video's frames (H, W, 3) uint8 RGB.
+def read_frames(path: Path) -> Iterator[tuple[Image, float]]:
+    """Yield a video's frames (H, W, 3) uint8 RGB and their times in seconds, which increase.
 
     Raises:
         DataError: OpenCV can't read it, or it has no frame.
     """
     video = cv2.VideoCapture(str(path))
+    step = 1 / frame_rate(path)
     try:
-        count = 0
+        count, before = 0, -step
         while True:
             ok, frame = video.read()
             if not ok:
                 break
             count += 1
-            yield np.ascontiguousarray(frame[..., ::-1])
+            stated = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            # some files state no times: then the rate counts
+            before = stated if stated > before else before + step
+            yield np.ascontiguousarray(frame[..., ::-1]), before
         if count == 0:
             raise DataError(
                 f"no frame can be read from '{path}': {'no such file' if not path.exists() else 'no video'}"
@@ -151,25 +164,50 @@ def load_tracker(console: Console, arguments: argparse.Namespace) -> FrameTracke
     return factory(devices_of(arguments.device, 1)[0])
 
 
+@dataclass
+class Screen:
+    """Where the drawn frames go.
+
+    Attributes:
+        video: takes them, or None.
+        window: whether they are shown, too.
+        zones: name -> (V, 2) polygon in pixels.
+    """
+
+    video: VideoWriter | None
+    window: bool
+    zones: dict[str, NDArray[np.float64]]
+
+    def show(self, image: Image, box: list[float], said: dict[str, Any], title: str) -> bool:
+        """Draw what is said of a frame, write and show it; False when the user wants to end."""
+        if self.video is None and not self.window:
+            return True
+        drawn = draw(image, box, None, said, self.zones, title)
+        if self.video is not None:
+            self.video.write(drawn)
+        if not self.window:
+            return True
+        cv2.imshow(WINDOW, drawn[..., ::-1])
+        return cv2.waitKey(1) & 0xFF not in (27, ord("q"))
+
+
 def follow(
-    tracker: FrameTracker, frames: Iterator[Image], box: list[float], show: Callable[[Image], bool]
-) -> Iterator[tuple[dict[str, Any], float]]:
-    """Yield the tracker's answer and its seconds for each frame after the first, until `show` says no.
+    tracker: FrameTracker, frames: Iterator[tuple[Image, float]], screen: Screen
+) -> Iterator[tuple[list[float], dict[str, Any], float]]:
+    """Yield box, line of `.tasks.jsonl` and the tracker's seconds for each frame after the first.
 
     Args:
         tracker: was started on the first frame.
-        frames: the others.
-        box: the target in the first frame.
-        show: takes each frame with what was found drawn into it; False ends.
+        frames: the others, with their times.
+        screen: shows each frame; the user may end there.
     """
-    for number, image in enumerate(frames, start=2):
+    for number, (image, seconds) in enumerate(frames, start=2):
         start = time.perf_counter()
-        answer = tracker.track(image)
-        seconds = time.perf_counter() - start
-        box = answer["target_bbox"]
-        yield answer, seconds
-        lines = [f"{number}  {answer['score']:.2f}", *describe(answer["tasks"])]
-        if not show(draw(image, box, lines=lines)):
+        answer = tracker.track(image, timestamp=seconds)
+        taken = time.perf_counter() - start
+        said = {"frame": number, "score": answer["score"], **answer["tasks"]}
+        yield answer["target_bbox"], said, taken
+        if not screen.show(image, answer["target_bbox"], said, f"{number}  {seconds:.2f} s"):
             return
 
 
@@ -177,8 +215,9 @@ def run_demo(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     console = make_console()
     path = Path(arguments.videofile).expanduser()
+    zones = read_zones(Path(arguments.zones).expanduser()) if arguments.zones is not None else {}
     frames = read_frames(path)
-    first = next(frames)
+    first, seconds = next(frames)
     box = first_box(arguments.optional_box, first)
     tracker = load_tracker(console, arguments)
     folder = ResultFolder.of(
@@ -189,15 +228,15 @@ def run_demo(arguments: argparse.Namespace) -> int:
     size = (first.shape[1], first.shape[0])
     boxes, times, tasks = [box], [0.0], [{"frame": 1}]
     with VideoWriter(target, size, frame_rate(path)) if arguments.save_results else nullcontext() as video:
-        show = partial(_output, video, has_display())
-        tracker.initialize(first, box)
-        show(draw(first, box, lines=["1"]))
-        for answer, seconds in follow(tracker, frames, box, show):
-            boxes.append(answer["target_bbox"])
-            times.append(seconds)
-            tasks.append({"frame": len(boxes), "score": answer["score"], **answer["tasks"]})
+        screen = Screen(video, has_display(), zones)
+        tracker.initialize(first, box, timestamp=seconds, zones=zones)
+        screen.show(first, box, tasks[0], f"1  {seconds:.2f} s")
+        for found, said, taken in follow(tracker, frames, screen):
+            boxes.append(found)
+            times.append(taken)
+            tasks.append(said)
             if arguments.debug > 0:
-                say(console, str(tasks[-1] | {"target_bbox": answer["target_bbox"]}))
+                say(console, str(said | {"target_bbox": found}))
     rate = (len(boxes) - 1) / sum(times) if sum(times) > 0 else 0.0
     say(
         console,
@@ -205,18 +244,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
     )
     if arguments.save_results:
         write_results(folder, name, np.array(boxes), times, tasks)
-        say(console, f"written {folder.boxes(name)} and {target}")
+        say(console, f"written {folder.boxes(name)}, {folder.tasks(name)} and {target}")
     return 0
-
-
-def _output(video: Any, show: bool, image: Image) -> bool:
-    """Write and show a frame; False when the user wants to end."""
-    if video is not None:
-        video.write(image)
-    if not show:
-        return True
-    cv2.imshow(WINDOW, image[..., ::-1])
-    return cv2.waitKey(1) & 0xFF not in (27, ord("q"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

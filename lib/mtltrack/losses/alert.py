@@ -118,7 +118,6 @@ def stop_clock(
     sizes: Tensor,
     times: Tensor,
     start: Tensor,
-    *,
     threshold: Tensor | float,
     scale: float,
     gap: float,

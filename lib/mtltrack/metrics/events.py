@@ -1,7 +1,7 @@
 """Alerts as events in time: precision, recall, delay, false alarms; and how far soft and hard rule differ.
 
-A timeline is one target's alert state, a frame each, with the frames' time stamps. An event is a longest run of
-RED frames; it lasts from the time of its first frame to the time of its last. A predicted event answers a
+A timeline is one target's alert state, a frame each, with the frames' time stamps. An event is a longest run
+of RED frames; it lasts from the time of its first frame to the time of its last. A predicted event answers a
 true one when the two have a moment in common. Each event is used once, in order of time: of two alarms within
 one true event the second is a false one, and one alarm that spans two true events misses the second.
 """

@@ -366,9 +366,7 @@ def test_side_car_masks_name_file_and_line(tmp_path: Path) -> None:
 
 
 def test_texts_need_an_alphabet() -> None:
-    with pytest.raises(
-        ConfigError, match=r"ocr needs an alphabet .* name one in TASKS\.ocr\.ALPHABET"
-    ):
+    with pytest.raises(ConfigError, match=r"ocr needs an alphabet .* name one in TASKS\.ocr\.ALPHABET"):
         ClipLabels(("ocr",))
 
 

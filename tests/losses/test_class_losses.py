@@ -54,3 +54,14 @@ def test_focal_gradient_has_the_closed_form() -> None:
 def test_bce_averages_over_the_labels() -> None:
     loss = LOSSES.get("BCE")(torch.zeros(2, 9), torch.ones(2, 9, dtype=torch.bool))
     assert loss.tolist() == [pytest.approx(0.6931472)] * 2
+
+
+def test_bce_leaves_out_labels_that_are_not_known() -> None:
+    logits = torch.tensor([[0.0, 3.0, -3.0], [3.0, 3.0, 3.0]], requires_grad=True)
+    target = torch.tensor([[1, -100, 0], [-100, -100, -100]])
+    loss = LOSSES.get("BCE")(logits, target)
+    # log 2 of the first, log(1 + e^-3) of the third
+    assert loss.tolist() == [pytest.approx((0.6931472 + 0.0485873) / 2), 0.0]
+    loss.sum().backward()
+    assert logits.grad is not None and logits.grad[0, 1] == 0 and not logits.grad[1].any()
+    assert float(logits.grad[0, 0]) == pytest.approx(-0.25)  # (1/2 - 1) / 2 known labels

@@ -32,6 +32,28 @@ def test_contract(arguments: dict[str, Any]) -> None:
     check_head(head, answer, labels())
 
 
+def test_flags_that_a_source_cannot_tell_are_neither_learned_nor_scored() -> None:
+    head = ClsHead(CHANNELS, labels="multi")
+    logits = torch.zeros(1, 2, 9, requires_grad=True)
+    known = torch.zeros(1, 2, 10, dtype=torch.bool)
+    known[0, 0, [3, 6]] = True
+    flags = torch.zeros(1, 2, 10, dtype=torch.bool)
+    flags[0, 0, 3] = True
+    truth = {"valid": torch.ones(1, 2, dtype=torch.bool), "flags": flags, "known": known}
+    output = TaskOutput(None, {"logits": logits})
+    loss = head.loss_terms(output, truth)["cls"]
+    torch.testing.assert_close(loss.detach(), torch.tensor([[0.6931472, 0.0]]))  # log 2; nothing known
+    loss.sum().backward()
+    expected = torch.zeros(1, 2, 9)
+    expected[0, 0, 3], expected[0, 0, 6] = -0.25, 0.25
+    torch.testing.assert_close(logits.grad, expected)
+    metrics = head.metrics()
+    wrong = torch.full((1, 2, 9), 9.0)
+    wrong[0, 0, 6] = -9.0  # the two known flags are right, all others would be wrong
+    metrics.update(TaskOutput(None, {"logits": wrong}), truth)
+    assert metrics.compute()["accuracy"] == 1.0
+
+
 def test_pooling_counts_only_tokens_that_are_left() -> None:
     head = ClsHead(CHANNELS, hidden_dim=8)
     tokens = make_tokens()

@@ -46,5 +46,16 @@ def softmax_focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25, gamm
 
 @LOSSES.register_module(name="BCE")
 def multi_label_bce(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean binary cross-entropy over K independent labels, (N, K) logits and bool -> (N,)."""
-    return F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none").mean(-1)
+    """Mean binary cross-entropy over the known ones of K independent labels; 0 where none is known.
+
+    Args:
+        logits: (N, K).
+        target: (N, K) bool, or 0 and 1 with -100 where a label isn't known.
+
+    Returns:
+        (N,) losses.
+    """
+    known = target != UNLABELLED
+    wanted = torch.where(known, target, torch.zeros_like(target)).float()
+    loss = F.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="none")
+    return (loss * known).sum(-1) / known.sum(-1).clamp_min(1)

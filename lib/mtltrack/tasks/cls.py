@@ -96,10 +96,12 @@ class ClsHead(nn.Module):
         return TaskOutput(hidden[:, :, None], {"logits": self.classifier(hidden).float()})
 
     def _targets(self, labels: dict[str, Tensor]) -> Tensor:
-        """Return (B, T) class numbers, or (B, T, K) flags without Normal's."""
+        """Return (B, T) class numbers, or (B, T, K) flags without Normal's: 0, 1, or -100 if not known."""
         if not self.multi:
             return torch.where(labels["valid"], labels["index"], torch.full_like(labels["index"], UNLABELLED))
-        flags = labels["flags"]
+        flags = labels["flags"].long()
+        if "known" in labels:
+            flags = torch.where(labels["known"], flags, torch.full_like(flags, UNLABELLED))
         return torch.cat([flags[..., : self.normal], flags[..., self.normal + 1 :]], dim=-1)
 
     def loss_terms(self, output: TaskOutput, labels: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -108,7 +110,8 @@ class ClsHead(nn.Module):
         Args:
             output: the head's predictions.
             labels: `valid` (B, T), and `index` (B, T) int64 or, for multi labels, `flags` (B, T, classes)
-                bool.
+                bool and `known` (B, T, classes) bool; a flag that isn't known counts in no loss and no
+                metric. Without `known` all are.
         """
         logits, target = output.predictions["logits"], self._targets(labels)
         loss = self.loss(logits.flatten(0, 1), target.flatten(0, 1), **self.loss_arguments)

@@ -7,7 +7,6 @@ macro accuracy counts a class without samples as a miss as soon as it is predict
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
+    BinaryAveragePrecision,
     MulticlassAccuracy,
     MulticlassConfusionMatrix,
     MulticlassF1Score,
     MultilabelAccuracy,
-    MultilabelAveragePrecision,
     MultilabelConfusionMatrix,
     MultilabelF1Score,
 )
@@ -53,6 +52,8 @@ class ConditionMetrics:
         if len(self.class_names) < 2:
             raise DataError(f"a classification needs at least two classes; found {list(self.class_names)}")
         self._metrics = self._build()
+        flags = len(self.class_names) if multi_label else 0
+        self._precisions = [BinaryAveragePrecision(ignore_index=UNLABELLED) for _ in range(flags)]
         self._count = 0
 
     def _build(self) -> MetricCollection:
@@ -63,7 +64,6 @@ class ConditionMetrics:
             metrics = {
                 "accuracy": MultilabelAccuracy(**shared, average="micro"),
                 "f1": MultilabelF1Score(**shared, average="none"),
-                "ap": MultilabelAveragePrecision(**shared, average="none", thresholds=None),
                 "confusion": MultilabelConfusionMatrix(**shared),
             }
         else:
@@ -77,7 +77,8 @@ class ConditionMetrics:
 
     def reset(self) -> None:
         """Forget every sample."""
-        self._metrics.reset()
+        for metric in (self._metrics, *self._precisions):
+            metric.reset()
         self._count = 0
 
     def update(self, logits: Tensor, target: Tensor) -> None:
@@ -108,9 +109,12 @@ class ConditionMetrics:
         keep = known.any(dim=1) if self.multi_label else known
         if not bool(keep.any()):
             return
-        self._metrics.to(logits.device)
-        scores = logits[keep].float()
-        self._metrics.update(scores.sigmoid() if self.multi_label else scores, target[keep])
+        for metric in (self._metrics, *self._precisions):
+            metric.to(logits.device)
+        scores = logits[keep].float().sigmoid() if self.multi_label else logits[keep].float()
+        self._metrics.update(scores, target[keep])
+        for k, precision in enumerate(self._precisions):
+            precision.update(scores[:, k], target[keep][:, k])
         self._count += int(keep.sum())
 
     @property
@@ -163,19 +167,9 @@ class ConditionMetrics:
                     "balanced_accuracy": (recall + specificity) / 2 if self.multi_label else recall,
                 }
             )
-        if self.multi_label:
-            for row, value in zip(rows, self._average_precision(), strict=True):
-                row["ap"] = value if row["support"] else math.nan
+        for row, precision in zip(rows, self._precisions, strict=False):  # none for single labels
+            row["ap"] = float(precision.compute()) if row["support"] else math.nan
         return rows
-
-    def _average_precision(self) -> list[float]:
-        """Return the average precision of each flag; torchmetrics' value means nothing for a flag never
-        set.
-        """
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="No positive samples found")
-            values: list[float] = self._metrics["ap"].compute().tolist()
-        return values
 
 
 def _pairs(confusion: Tensor, multi_label: bool) -> Tensor:

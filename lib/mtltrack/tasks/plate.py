@@ -74,6 +74,7 @@ class PlateHead(nn.Module):
 
     reads: tuple[str, ...] = ("box",)
     decode_keys: tuple[str, ...] = ("presence", "cxcywh")
+    log_size: Tensor
 
     def __init__(
         self,

@@ -56,9 +56,8 @@ def vehicle_box(plate_xyxy: Box, plate_format: str, name: str) -> Box:
         x, y, w, h in frame pixels; it may reach beyond the frame.
     """
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-    size, height, across, down = np.random.default_rng(seed).uniform(
-        *zip((-SIZE_SPREAD, SIZE_SPREAD), HEIGHT_SHARE, PLATE_ACROSS, PLATE_DOWN, strict=True)
-    )
+    low, high = zip((-SIZE_SPREAD, SIZE_SPREAD), HEIGHT_SHARE, PLATE_ACROSS, PLATE_DOWN, strict=True)
+    size, height, across, down = np.random.default_rng(seed).uniform(np.array(low), np.array(high))
     x1, y1, x2, y2 = plate_xyxy
     w = float((x2 - x1) * VEHICLE_WIDTH / plate_sizes()[plate_format][0] * np.exp(size))
     h = float(w * height)

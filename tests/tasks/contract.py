@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mtltrack.core.types import Clip, TaskOutput, Tokens
+from mtltrack.core.types import Clip, Labels, TaskOutput, Tokens
 
 BATCH, FRAMES, GRID, CHANNELS = 3, 2, 4, 16
 
@@ -22,14 +22,29 @@ def make_tokens() -> Tokens:
     return Tokens(template, search, (GRID, GRID), kept=kept)
 
 
-def make_clip() -> Clip:
-    return Clip(
+def make_clip(detail: int | None = None, labels: Labels | None = None) -> Clip:
+    """A clip of zeros.
+
+    Args:
+        detail: side in pixels of a detail view with random pixels, which shows what the search crop shows.
+        labels: labels of the clip.
+    """
+    clip = Clip(
         template=torch.zeros(BATCH, 3, 32, 32),
         template_boxes_xywh=torch.zeros(BATCH, 4),
         search=torch.zeros(BATCH, FRAMES, 3, 64, 64),
         affine=torch.zeros(BATCH, FRAMES, 2, 3),
         timestamps=torch.zeros(BATCH, FRAMES),
+        labels=labels or {},
     )
+    if detail is not None:
+        generator = torch.Generator().manual_seed(1)
+        clip.detail = torch.randn(BATCH, FRAMES, 3, detail, detail, generator=generator)
+        scale = 64 / detail
+        shift = scale / 2 - 0.5  # both views begin at the same edge, half a pixel before their first centre
+        clip.affine = torch.eye(2, 3).repeat(BATCH, FRAMES, 1, 1)
+        clip.detail_affine = torch.tensor([[scale, 0, shift], [0, scale, shift]]).repeat(BATCH, FRAMES, 1, 1)
+    return clip
 
 
 def masked_loss(head: nn.Module, output: TaskOutput, labels: dict[str, Tensor]) -> Tensor:

@@ -151,7 +151,7 @@ def test_the_three_measures_of_overlap() -> None:
 
 
 def test_of_several_zones_the_one_with_the_largest_overlap_counts() -> None:
-    zones = {"far": SQUARE + 500, "half": SQUARE + [50, 0], "whole": SQUARE}
+    zones = {"far": SQUARE + 500, "half": SQUARE + np.array([50, 0]), "whole": SQUARE}
     assert largest_overlap([40, 40, 60, 60], zones) == (1.0, "whole")
     assert largest_overlap([300, 300, 310, 310], zones) == (0.0, None)
     assert largest_overlap([0, 0, 10, 10], {}) == (0.0, None)

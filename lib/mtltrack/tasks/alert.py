@@ -180,7 +180,7 @@ class AlertHead(nn.Module):
             zones: name -> (V, 2) polygon in frame pixels.
         """
         rule = self.rule
-        speed = float(self.speed_threshold())
+        speed = float(self.speed_threshold().detach())
         return AlertSession(
             StopRule(rule.seconds, rule.overlap, rule.measure, speed, rule.gap),
             zones,

@@ -7,8 +7,11 @@ from mtltrack.data.datasets.folder import FolderSequences
 from mtltrack.data.datasets.got10k import Got10k
 from mtltrack.data.datasets.imagenet_vid import ImagenetVid
 from mtltrack.data.datasets.lasot import Lasot
+from mtltrack.data.datasets.pklot import PkLot
+from mtltrack.data.datasets.plate_crops import PlateCrops
 from mtltrack.data.datasets.plate_scenes import PlateScenes
 from mtltrack.data.datasets.trackingnet import TrackingNet
+from mtltrack.data.synthetic.plate_photos import RenderedPlates
 from mtltrack.data.synthetic.sequences import SyntheticSequences
 
 __all__ = [
@@ -19,7 +22,10 @@ __all__ = [
     "Got10k",
     "ImagenetVid",
     "Lasot",
+    "PkLot",
+    "PlateCrops",
     "PlateScenes",
+    "RenderedPlates",
     "SyntheticSequences",
     "TrackingNet",
 ]

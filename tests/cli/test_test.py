@@ -78,6 +78,51 @@ def test_from_checkpoint_to_scores(save_dir: Path, capsys: pytest.CaptureFixture
     assert "0 run, 2 there already" in capsys.readouterr().out
 
 
+def test_tables_of_the_tasks(
+    save_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Reader(StillTracker):
+        def track(self, rgb: np.ndarray, **more: Any) -> dict[str, Any]:
+            frame = int(rgb[0, 0, 0]) + 1  # the image of frame n is filled with n - 1
+            plate = {"present": True, "confidence": 0.9, "bbox": [frame, 5.0, frame + 8.0, 9.0]}
+            ocr = {"text": f"AB{frame}", "confidence": 0.5, "characters": [0.5] * 3}
+            return {"target_bbox": self.box, "score": 0.5, "tasks": {"plate": plate, "ocr": ocr}}
+
+    def write_labels(folder: Path, text: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            {"frame_id": frame, "plate": {"bbox": [frame, 5.0, frame + 8.0, 9.0], "text": text}}
+            for frame in range(1, 5)
+        ]
+        (folder / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    monkeypatch.setattr(test.TrackerFromCheckpoint, "__call__", lambda self, device: Reader())
+    assert test.main(command(save_dir, "--frames", "a=2:4", "--sequence", "a")) == 0
+    capsys.readouterr()
+    assert analysis.main(["--save_dir", str(save_dir)]) == 0
+    assert "plates (plate)" not in capsys.readouterr().out
+    write_labels(save_dir.parent / "data" / "a", "AB3")
+    assert analysis.main(["--save_dir", str(save_dir), "--per-sequence"]) == 0
+    said = capsys.readouterr().out
+    assert "plates (plate)" in said and "plate texts (ocr)" in said and "most common text" in said
+    write_labels(save_dir.parent / "labels" / "a", "AB9")
+    name = "/".join(NAME)
+    for labels, exact in (([], 0.5), (["--labels", str(save_dir.parent / "labels")], 0.0)):
+        assert analysis.main(["--save_dir", str(save_dir), *labels]) == 0
+        path = save_dir / "test" / "tracking_results" / "analysis_data.json"
+        found = json.loads(path.read_text())["tasks"]
+        assert found["plate"][name]["rows"][name]["AP50"] == 1.0  # frames 3 and 4; 2 is where it started
+        assert found["ocr"][name]["rows"][name] | {"cer": 0, "length": 0} == {
+            "frames": 2,
+            "exact": exact,
+            "cer": 0,
+            "length": 0,
+        }
+    capsys.readouterr()
+    assert analysis.main(["--save_dir", str(save_dir), "--labels", "nowhere"]) == 1
+    assert "--labels 'nowhere' is no folder" in capsys.readouterr().err
+
+
 def test_ranges_are_remembered(save_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert test.main(command(save_dir, "--frames", "a=2:3", "--sequence", "a", "--decimals", "1")) == 0
     path = save_dir / "test" / "tracking_results" / NAME[0] / NAME[1] / "a.txt"

@@ -137,7 +137,7 @@ def test_broken_zones_and_time_stamps(tmp_path: Path) -> None:
     folder = write_sequence(tmp_path / "a", walk(3))
     write_times(folder, [0.0, 0.5, 0.5])
     with pytest.raises(
-        DataError, match=r"a\.jsonl:3: timestamp 0.5 of frame 3 isn't later than 0.5 of the frame before"
+        DataError, match=r"a\.jsonl:3: timestamp 0.5 of frame 3 isn't later than 0.5 of frame 2"
     ):
         load_benchmark(str(tmp_path))
     write_times(folder, [0.0, None, 0.5])

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from fake_trackers import walk, write_sequence
 
-from mtltrack.core.conditions import condition_names
 from mtltrack.core.errors import DataError
 from mtltrack.evaluation.benchmarks import load_benchmark
-from mtltrack.evaluation.conditions import score_conditions
-from mtltrack.evaluation.report import BASELINE, Rules, Truth, evaluate, save, truths_in, truths_of
+from mtltrack.evaluation.report import BASELINE, Rules, Truth, evaluate, truths_in, truths_of
+from mtltrack.evaluation.report_files import save
 from mtltrack.evaluation.results import ResultFolder, write_results
 
 TRUTHS = [Truth("a", walk(4, step=5)), Truth("b", walk(2, step=0))]
@@ -104,38 +103,3 @@ def test_ground_truth_folders(tmp_path: Path) -> None:
         truths_in(tmp_path)
     benchmark = load_benchmark(str(tmp_path / "deep"))
     assert truths_of(benchmark)[0].image_size() == (40.0, 30.0)
-
-
-def test_conditions(tmp_path: Path) -> None:
-    names = condition_names()
-    folder, labels = ResultFolder(tmp_path / "r"), tmp_path / "labels"
-    write_sequence(tmp_path / "data" / "s", walk(3))
-
-    def said(best: int) -> dict[str, object]:
-        return {"name": names[best], "index": best, "probabilities": np.eye(10)[best] * 0.9 + 0.01}
-
-    tasks = [{"frame": 1}, {"frame": 2, "cls": said(3)}, {"frame": 3, "cls": said(0)}]
-    write_results(folder, "s", walk(3), [0.1] * 3, tasks)
-    assert score_conditions(["s"], folder, labels) is None
-    (labels / "s").mkdir(parents=True)
-    flags = (
-        "motion_blur",
-        "illu_change",
-        "variance_appear",
-        "partial_visibility",
-        "background_clutter",
-        "occlusion",
-    )
-    lines = []
-    for frame, raised in ((2, "motion_blur"), (3, "none")):
-        voices = {key: {"flag": key == raised, "conf": 0.9} for key in flags}
-        measured = {
-            key: {"flag": False, "conf": 0.9} for key in ("scale_variation", "low_res", "low_contrast")
-        }
-        lines.append({"sequence_name": "s", "frame_id": frame, "frame_file": f"{frame:04d}.png"})
-        lines[-1] |= {"ground_truth_bbox": [1, 1, 5, 5], "vlm_response": voices, "cv_response": measured}
-    (labels / "s" / "s.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    metric = score_conditions(["s", "unknown"], folder, labels)
-    assert metric is not None and metric.count == 2
-    assert metric.compute()["accuracy"] == 0.5  # motion blur is right, Normal was called Occlusion
-    assert metric.confusion()[3, 3] == 1 and metric.confusion()[9, 0] == 1

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
+from mtltrack.cli.analysis_tables import condition_table, mean_table, sequence_table, task_table
 from mtltrack.cli.command import add_data_options, dataset_key, make_console, results_root, run_command, say
 from mtltrack.core.errors import DataError, did_you_mean
 from mtltrack.evaluation.benchmarks import Benchmark, FrameRanges, load_benchmark, parse_ranges
-from mtltrack.evaluation.conditions import score_conditions
+from mtltrack.evaluation.labelled import check_folder, labelled_results
 from mtltrack.evaluation.provenance import load_records
-from mtltrack.evaluation.report import (
-    COLUMNS,
-    Rules,
-    TrackerReport,
-    Truth,
-    evaluate,
-    save,
-    truths_in,
-    truths_of,
-)
+from mtltrack.evaluation.report import Rules, Truth, evaluate, truths_in, truths_of
+from mtltrack.evaluation.report_files import save
 from mtltrack.evaluation.results import SUBFOLDERS, ResultFolder
+from mtltrack.evaluation.task_scores import TaskScores, score_cls, score_tasks
 from mtltrack.metrics.classification import plot_confusion
 
 EXAMPLES = """examples:
@@ -35,10 +26,10 @@ EXAMPLES = """examples:
   python tracking/analysis_results.py --trackers hiptrack/hiptrack_cls ostrack/ostrack_256 --dataset lasot
   python tracking/analysis_results.py --dataset ../shared/data/sot --per-sequence --baseline \\
       --frames Crossing=81:120 --frames Car4_0001-0250=181:250
+  python tracking/analysis_results.py --trackers hiptrack/hiptrack_mtl --dataset world/val --labels world/val
   python tracking/analysis_results.py --results raw/STRUCK --ground-truth raw/gt --allow-partial
 """
-MORE_COLUMNS = ("AO", "SR50", "SR75", "FPS")
-HEADINGS = {"Precision": "Prec.", "NormPrecision": "Norm. prec."}
+TaskTables = dict[str, dict[str, TaskScores]]  # task -> tracker -> scores
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,7 +37,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="analysis_results.py",
         description="Print AUC, OP50, OP75, precision (20 px), normalised precision (0.2) and mean IoU of "
-        "result files, in percent, and write them as CSV and JSON beside the results.",
+        "result files, in percent, and a table for each task that has answers and labels; write all of it as "
+        "CSV and JSON beside the results.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -74,9 +66,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--per-sequence", action="store_true", help="also a table of the sequences")
     parser.add_argument("--baseline", action="store_true", help="also score holding the first box still")
     parser.add_argument(
+        "--labels",
+        metavar="DIR",
+        help="labels <DIR>/<seq>/<seq>.jsonl to score conditions, masks, plates, texts and alerts against; "
+        "without it those in the folders of the sequences, where there are any",
+    )
+    parser.add_argument(
         "--conditions",
         metavar="DIR",
-        help="labels <DIR>/<seq>/<seq>.jsonl (DATA.TRAIN.CLS_ANN_DIR): also score the scene conditions",
+        help="labels of the scene conditions alone, in the place of those of --labels "
+        "(DATA.TRAIN.CLS_ANN_DIR)",
     )
     parser.add_argument(
         "--exclude-invalid", action="store_true", help="divide by the frames with a target only"
@@ -276,73 +275,46 @@ def _report(
     if arguments.per_sequence:
         for report in reports:
             console.print(sequence_table(name, report))
+    tasks = score_all_tasks(arguments, truths, folders)
+    for task, trackers in tasks.items():
+        console.print(task_table(task, trackers, arguments.per_sequence))
+    for tracker, scores in tasks.get("cls", {}).items():
+        _report_conditions(console, tracker, scores, root)
     if arguments.conditions is not None:
-        _report_conditions(console, Path(arguments.conditions).expanduser(), truths, folders, root)
-    for path in save(reports, name, rules, root):
+        for tracker in folders:
+            if tracker not in tasks.get("cls", {}):
+                say(console, f"note: {tracker} said nothing of the conditions of labelled frames")
+    for path in save(reports, name, rules, root, tasks):
         say(console, f"written {path}")
 
 
-def _report_conditions(
-    console: Console, labels: Path, truths: list[Truth], folders: dict[str, ResultFolder], root: Path
-) -> None:
-    """Print accuracy and the table of classes of each tracker, and draw its confusion matrix."""
-    if not labels.is_dir():
-        raise DataError(f"--conditions '{labels}' is no folder")
+def score_all_tasks(
+    arguments: argparse.Namespace, truths: Sequence[Truth], folders: dict[str, ResultFolder]
+) -> TaskTables:
+    """Return the scores of every task that has answers and labels."""
+    places = {}
+    for option in ("labels", "conditions"):
+        given = getattr(arguments, option)
+        places[option] = None if given is None else check_folder(Path(given).expanduser(), f"--{option}")
+    tables: TaskTables = {}
     for tracker, folder in folders.items():
-        metric = score_conditions([truth.name for truth in truths], folder, labels)
-        if metric is None:
-            say(console, f"note: {tracker} said nothing of the conditions of labelled frames")
-            continue
-        rows = {row.pop("name"): row for row in metric.per_class()}
-        table = Table(
-            title=f"scene conditions, {tracker}, {metric.count} frames", title_justify="left", box=SIMPLE_HEAD
-        )
-        table.add_column("condition")
-        columns = list(next(iter(rows.values())))
-        for column in columns:
-            table.add_column(column, justify="right")
-        for condition, row in rows.items():
-            table.add_row(condition, *(_number(row[column]) for column in columns))
-        console.print(table)
-        say(console, ", ".join(f"{key} {_number(value)}" for key, value in metric.compute().items()))
-        picture = root / f"conditions_{tracker.replace('/', '_')}.png"
-        say(console, f"written {plot_confusion(metric.confusion(), metric.class_names, picture, tracker)}")
+        found = score_tasks(labelled_results(truths, folder, places["labels"]))
+        if places["conditions"] is not None:
+            found.pop("cls", None)
+            conditions = score_cls(labelled_results(truths, folder, places["conditions"]))
+            found |= {} if conditions is None else {"cls": conditions}
+        for task, scores in found.items():
+            tables.setdefault(task, {})[tracker] = scores
+    return tables
 
 
-def _number(value: float) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _table(title: str, first: str, rows: dict[str, dict[str, float]]) -> Table:
-    """Return a table of percentages; only the columns that some row has."""
-    columns = [*COLUMNS, *(name for name in MORE_COLUMNS if any(name in row for row in rows.values()))]
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column(first, overflow="fold", min_width=20)
-    for column in columns:
-        table.add_column(HEADINGS.get(column, column), justify="right", no_wrap=True)
-    for name, row in rows.items():
-        table.add_row(name, *(_cell(column, row.get(column, math.nan)) for column in columns))
-    return table
-
-
-def _cell(column: str, value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:.1f}" if column == "FPS" else f"{100 * value:.2f}"
-
-
-def mean_table(benchmark: str, reports: Sequence[TrackerReport]) -> Table:
-    """Return the trackers' scores as a table."""
-    sequences = len(reports[0].sequences) if reports else 0
-    title = f"{benchmark}, {sequences} sequence{'s' * (sequences != 1)}, percent"
-    return _table(title, "tracker", {report.tracker: report.mean for report in reports})
-
-
-def sequence_table(benchmark: str, report: TrackerReport) -> Table:
-    """Return one tracker's scores of each sequence as a table."""
-    return _table(f"{benchmark}, {report.tracker}", "sequence", report.sequences)
+def _report_conditions(console: Console, tracker: str, scores: TaskScores, root: Path) -> None:
+    """Print the table of classes of a tracker, and draw its confusion matrix."""
+    metric = scores.detail
+    assert metric is not None
+    console.print(condition_table(tracker, metric))
+    picture = root / f"conditions_{tracker.replace('/', '_')}.png"
+    say(console, f"written {plot_confusion(metric.confusion(), metric.class_names, picture, tracker)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -85,7 +85,7 @@ class OnlineTracker:
         self.template_size, self.template_factor = cfg.TEST.TEMPLATE_SIZE, cfg.TEST.TEMPLATE_FACTOR
         self.search_size, self.search_factor = cfg.TEST.SEARCH_SIZE, cfg.TEST.SEARCH_FACTOR
         self.tasks = asked_tasks(net.graph, cfg.TEST.TASKS if tasks is None else tasks)
-        self._running = {task: net.graph.heads[task] for task in net.graph.needed(self.tasks)}
+        self._running: dict[str, Any] = {task: net.graph.heads[task] for task in net.graph.needed(self.tasks)}
         needs_detail = any(getattr(head, "needs_detail", False) for head in self._running.values())
         self.detail = cfg.DATA.DETAIL if needs_detail else None
         self.fps = cfg.TEST.FPS

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Sequence as Items
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,7 @@ from numpy.typing import NDArray
 
 from mtltrack.core.errors import DataError
 from mtltrack.evaluation.benchmarks.sequence import Benchmark
-from mtltrack.evaluation.results import ResultFolder, parse_numbers, read_boxes, write_text
+from mtltrack.evaluation.results import ResultFolder, parse_numbers, read_boxes
 from mtltrack.metrics.got10k import GOT10kMetric
 from mtltrack.metrics.success import OnePassEvaluation, Validity
 
@@ -36,6 +33,9 @@ class Truth:
         visible: (N,) bool or None.
         cover: (N,) 0 to 8 or None.
         image: a frame, to know the image's size where the benchmark clips boxes; or None.
+        first_frame: number of the first frame in the whole sequence, counted from 1.
+        shift: (4,) what a box in 0-based pixels lacks to one of `boxes_xywh`.
+        folder: of the sequence, where its labels are looked for; or None.
     """
 
     name: str
@@ -43,6 +43,9 @@ class Truth:
     visible: NDArray[np.bool_] | None = None
     cover: NDArray[np.int64] | None = None
     image: Path | None = None
+    first_frame: int = 1
+    shift: Array = field(default_factory=lambda: np.zeros(4))
+    folder: Path | None = None
 
     def image_size(self) -> tuple[float, float] | None:
         """Return (width, height) in pixels, None without an image."""
@@ -111,7 +114,16 @@ def truths_of(benchmark: Benchmark) -> list[Truth]:
             f"({hidden[0]}, ...). Send the result files to its server"
         )
     return [
-        Truth(item.name, item.boxes_xywh, item.visible, item.cover, item.frames[0])
+        Truth(
+            item.name,
+            item.boxes_xywh,
+            item.visible,
+            item.cover,
+            item.frames[0],
+            item.first_frame,
+            item.shift,
+            item.folder,
+        )
         for item in benchmark.sequences
     ]
 
@@ -227,35 +239,3 @@ def _score(name: str, truths: list[Truth], predictions: dict[str, Array], rules:
 
 def _renamed(scores: Scores) -> Scores:
     return {"AO": scores["ao"], "SR50": scores["sr"], "SR75": scores["sr75"]}
-
-
-def save(reports: Items[TrackerReport], benchmark: str, rules: Rules, folder: Path) -> tuple[Path, Path]:
-    """Write the scores as `analysis_<benchmark>.csv` and, with the rules, `.json`; return both paths.
-
-    The CSV has a line for each tracker's mean and for each of its sequences.
-    """
-    rows = [
-        {"tracker": report.tracker, "sequence": name, **scores}
-        for report in reports
-        for name, scores in [("mean", report.mean), *report.sequences.items()]
-    ]
-    text = io.StringIO()
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / f"analysis_{benchmark}.csv", text.getvalue())
-    content = {"benchmark": benchmark, "rules": asdict(rules), "trackers": [asdict(item) for item in reports]}
-    write_text(
-        folder / f"analysis_{benchmark}.json", json.dumps(_no_nan(content), indent=2, allow_nan=False) + "\n"
-    )
-    return folder / f"analysis_{benchmark}.csv", folder / f"analysis_{benchmark}.json"
-
-
-def _no_nan(value: object) -> object:
-    """Replace NaN by null: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _no_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_no_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -54,7 +54,7 @@ class TaskSessions:
     def __init__(
         self, heads: Mapping[str, nn.Module], asked: Iterable[str], zones: Mapping[str, NDArray[Any]]
     ) -> None:
-        self._heads = dict(heads)
+        self._heads: dict[str, Any] = dict(heads)
         self._asked = frozenset(asked)
         self._sessions: dict[str, HeadSession] = {}
         for task, head in self._heads.items():

@@ -17,6 +17,7 @@ from mtltrack.core.errors import DataError
 from mtltrack.core.zones import read_zones
 from mtltrack.data.annotations import decode_text, parse_flags
 from mtltrack.data.images import images_in, sequence_images
+from mtltrack.data.sidecar_checks import timestamp_faults
 from mtltrack.data.sidecars import read_sidecar
 from mtltrack.data.stores import FolderStore
 from mtltrack.evaluation.benchmarks.sequence import Sequence
@@ -138,15 +139,9 @@ def _timestamps(path: Path, sequence: Sequence) -> NDArray[np.float64] | None:
         raise DataError(
             f"{path}: frame {lacking[0]} has no timestamp, but others have. Give every frame one, or none."
         )
-    times = np.array([content.timestamps[frame] for frame in frames])
-    late = np.flatnonzero(np.diff(times) <= 0)
-    if len(late):
-        frame = frames[int(late[0]) + 1]
-        raise DataError(
-            f"{path}:{content.lines[frame]}: timestamp {content.timestamps[frame]:g} of frame {frame} isn't "
-            f"later than {content.timestamps[frame - 1]:g} of the frame before. Correct the line."
-        )
-    return times
+    for fault in timestamp_faults(content, path):
+        raise DataError(fault)
+    return np.array([content.timestamps[frame] for frame in frames])
 
 
 def folder_sequences(folder: Path, benchmark: str = "") -> list[Sequence]:

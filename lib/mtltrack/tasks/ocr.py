@@ -63,6 +63,7 @@ class OCRHead(nn.Module):
 
     reads: tuple[str, ...] = ("plate",)
     decode_keys: tuple[str, ...] = ("logits",)
+    needs_detail = True  # online the detail view is only cut for heads that say so
 
     def __init__(
         self,

@@ -77,6 +77,23 @@ def test_a_longer_gap_starts_the_clock_anew() -> None:
     )
 
 
+def test_frames_nearer_than_a_step_are_passed_over() -> None:
+    # a box of 20 pixels that trembles by 2, 8 frames a second: 0.8 sizes a second from frame to frame
+    boxes = moving([2, -2] * 30)
+    times = np.arange(61) / 8
+    seen = np.ones(61, dtype=bool)
+    assert not stopped_seconds(boxes, seen, times, StopRule(speed=0.25, step=0)).any()
+    held = stopped_seconds(boxes, seen, times, StopRule(speed=0.25, step=0.5))
+    np.testing.assert_array_equal(held, np.floor(times / 0.5) * 0.5)
+
+
+def test_a_gap_counts_from_the_last_sighting() -> None:
+    seen = np.array([1, 1, 1, 0, 1, 1], dtype=bool)
+    times = np.array([0, 1, 1.9, 2.5, 4, 5])  # the frame at 1.9 s is passed over, but the target is there
+    found = stopped_seconds(STANDING, seen, times, StopRule(gap=2.2, step=1))
+    np.testing.assert_array_equal(found, [0, 1, 1, 1, 4, 5])
+
+
 def test_frames_that_are_far_apart_are_no_gap_when_both_show_the_target() -> None:
     times = np.arange(6) * 600.0
     assert stopped_seconds(STANDING, SEEN, times, StopRule(gap=1))[-1] == 3000
@@ -121,6 +138,7 @@ def test_what_a_clock_cant_use_is_refused(boxes, seen, times, wanted: str) -> No
         ({"measure": "area"}, "measure is 'area'; allowed: ioa, iou, footprint. Edit MEASURE"),
         ({"overlap": 1.0}, "overlap is 1.0; it must be in [0, 1)"),
         ({"speed": 0.0}, "speed is 0.0; it must be above 0"),
+        ({"step": -1.0}, "step is -1.0; it must be 0 or more"),
         ({"gap": -1.0}, "gap is -1.0; it must be 0 or more"),
         ({"seconds": math.inf}, "seconds is inf; it must be 0 or more and finite. Edit SECONDS"),
     ],

@@ -121,6 +121,7 @@ def stop_clock(
     threshold: Tensor | float,
     scale: float,
     gap: float,
+    step: float = 0.0,
     gate: str = "straight_through",
     visible: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -135,6 +136,7 @@ def stop_clock(
         threshold: e0 in sizes a second.
         scale: delta of the gate.
         gap: seconds that the target may be out of sight.
+        step: shortest time in seconds over which a speed is measured.
         gate: see `stop_gate`.
         visible: (B, T) bool, where the target is seen; None for everywhere.
 
@@ -147,23 +149,24 @@ def stop_clock(
     size = sides.prod(-1).sqrt()  # (B, T)
     stopped = start.detach().to(size.dtype)
     known = missed = torch.zeros_like(visible[:, 0])  # (B,)
-    last, last_time = centres[:, 0], times[:, 0]
+    last, last_time, seen = centres[:, 0], times[:, 0], times[:, 0]
     seconds, speeds = [], []
     for i in range(times.shape[1]):
         here, passed = visible[:, i], times[:, i] - last_time
-        forget = known & (missed | ~here) & (passed > gap)
+        forget = known & (missed | ~here) & (times[:, i] - seen > gap)
         stopped = torch.where(forget, torch.zeros_like(stopped), stopped)
         known = known & ~forget
-        step = known & here & (passed > 0)
-        lapse = torch.where(step, passed, torch.ones_like(passed)).to(size.dtype)
+        judged = known & here & (passed > 0) & (passed >= step)
+        lapse = torch.where(judged, passed, torch.ones_like(passed)).to(size.dtype)
         speed = torch.linalg.vector_norm(centres[:, i] - last, dim=-1) / (size[:, i] * lapse)
         stood = stop_gate(speed, threshold, scale, gate) * (stopped + lapse)
-        stopped = torch.where(step, stood, stopped)
+        stopped = torch.where(judged, stood, stopped)
         seconds.append(stopped)
-        speeds.append(torch.where(step, speed, torch.zeros_like(speed)))
-        sighted = here & (step | ~known)
-        last = torch.where(sighted[:, None], centres[:, i], last)
-        last_time = torch.where(sighted, times[:, i], last_time)
+        speeds.append(torch.where(judged, speed, torch.zeros_like(speed)))
+        begins = here & (judged | ~known)
+        last = torch.where(begins[:, None], centres[:, i], last)
+        last_time = torch.where(begins, times[:, i], last_time)
+        seen = torch.where(here, times[:, i], seen)
         known, missed = known | here, ~here
     return torch.stack(seconds, dim=1), torch.stack(speeds, dim=1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class AlertHead(nn.Module):
         speed: e0 in box sizes a second: slower than this is standing still.
         speed_scale: delta of the gate; None for e0 / 14 (soft) or e0 / 4 (straight_through).
         gap: seconds that the target may be out of sight.
+        step: shortest time in seconds over which a speed is measured, see `mtltrack.core.stopping.StopRule`.
         min_score: online, a frame with a lower score of the box head counts as one without the target.
     """
 
@@ -79,12 +81,13 @@ class AlertHead(nn.Module):
         speed: float = 0.25,
         speed_scale: float | None = None,
         gap: float = 10.0,
+        step: float = 0.5,
         min_score: float = 0.1,
     ) -> None:
         super().__init__()
         scale = speed / SHARPNESS.get(gate, 1.0) if speed_scale is None else speed_scale
         _check_choices(GATE=(gate, GATES), CENTRE=(centre, CENTRES), SOURCE=(source, SOURCES))
-        self.rule = StopRule(seconds=seconds, overlap=overlap, measure=measure, speed=speed, gap=gap)
+        self.rule = StopRule(seconds, overlap, measure, speed, gap, step)
         _check_scales(SECONDS_SCALE=seconds_scale, OVERLAP_SCALE=overlap_scale, SPEED_SCALE=scale)
         if not 0 <= min_score <= 1:
             raise ConfigError(f"TASKS.alert.MIN_SCORE is {min_score}; it must be in [0, 1]")
@@ -113,7 +116,7 @@ class AlertHead(nn.Module):
         threshold = self.speed_threshold()
 
         def run_clock(gate: str) -> tuple[Tensor, Tensor]:
-            settings = self.speed_scale, self.rule.gap, gate, visible
+            settings = self.speed_scale, self.rule.gap, self.rule.step, gate, visible
             return stop_clock(framed[..., :2], framed[..., 2:], times, start, threshold, *settings)
 
         stopped, speed = run_clock(self.gate)
@@ -179,14 +182,8 @@ class AlertHead(nn.Module):
         Args:
             zones: name -> (V, 2) polygon in frame pixels.
         """
-        rule = self.rule
-        speed = float(self.speed_threshold().detach())
-        return AlertSession(
-            StopRule(rule.seconds, rule.overlap, rule.measure, speed, rule.gap),
-            zones,
-            min_score=self.min_score,
-            from_mask=self.source == "mask",
-        )
+        rule = replace(self.rule, speed=float(self.speed_threshold().detach()))
+        return AlertSession(rule, zones, min_score=self.min_score, from_mask=self.source == "mask")
 
     def metrics(self) -> AlertMetrics:
         return AlertMetrics()

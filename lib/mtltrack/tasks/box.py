@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -117,6 +117,14 @@ class CenterHead(BoxHead):
         grid: cells along each side.
         hidden: channels of the first convolution (MODEL.HEAD.NUM_CHANNELS).
     """
+
+    # Choosing the best cell has no derivative: the box's losses shape sizes and offsets, focal the scores.
+    # Where two sides miss by the same sign L1 only shifts the box, else it only resizes it: either may be 0.
+    reaches: ClassVar[dict[str, tuple[str, ...]]] = {
+        "giou": ("offset", "size"),
+        "l1": ("offset?", "size?"),
+        "focal": ("ctr",),
+    }
 
     def __init__(
         self, channels: int, grid: int, hidden: int = 256, stride: int = 16, **weights: float

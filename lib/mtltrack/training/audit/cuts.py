@@ -1,0 +1,176 @@
+"""Where a gradient was lost, came in, or broke: the operation, its line, and the module that it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mtltrack.training.audit.flow import LEAVES_TORCH, FlowRecorder, Operation
+
+MOST = 3  # operations that are named
+
+
+@dataclass
+class Trace:
+    """One recorded forward pass up to a loss.
+
+    Attributes:
+        recorder: its operations.
+        target: the loss.
+    """
+
+    recorder: FlowRecorder
+    target: Tensor
+
+    @property
+    def operations(self) -> list[Operation]:
+        return self.recorder.operations
+
+    def between(self, sources: Collection[Tensor]) -> tuple[list[int], set[int]]:
+        """Return the numbers of the operations between `sources` and the loss, and all tensors after them."""
+        after = {id(tensor) for tensor in sources}
+        forward = []
+        for number, operation in enumerate(self.operations):
+            if after.intersection(operation.inputs):
+                after.update(operation.outputs)
+                forward.append(number)
+        before, path = {id(self.target)}, []
+        for number in reversed(range(len(self.operations))):
+            operation = self.operations[number]
+            if before.intersection(operation.outputs):
+                before.update(operation.inputs)
+                path.append(number)
+        return sorted(set(forward).intersection(path)), after
+
+    def nearest(
+        self, path: Collection[int], after: set[int], stops: Callable[[Operation, set[int]], bool]
+    ) -> list[Operation]:
+        """Walk back from the loss along `path` and return the operations at which `stops` first says so."""
+        wanted, found = {id(self.target)}, []
+        for number in sorted(path, reverse=True):
+            operation = self.operations[number]
+            if not wanted.intersection(operation.outputs):
+                continue
+            inputs = after.intersection(operation.inputs)
+            if stops(operation, inputs):
+                found.append(operation)
+            else:
+                wanted.update(inputs)
+        return found[::-1]
+
+
+def record(
+    model: nn.Module, run: Callable[[], Mapping[str, Tensor]], term: str, *, gradients: bool = False
+) -> Trace:
+    """Run the forward pass and the losses again, recorded.
+
+    Args:
+        model: names the modules.
+        run: returns the losses by name.
+        term: the loss in question.
+        gradients: also run its backward pass and note every tensor's gradient.
+    """
+    recorder = FlowRecorder(model, gradients)
+    with recorder:
+        losses = run()
+    target = losses[term]
+    trace = Trace(recorder, target)
+    if gradients and target.requires_grad:
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        found = torch.autograd.grad(target, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, found, strict=True):
+            if gradient is not None:
+                recorder._take(id(parameter), gradient)
+    return trace
+
+
+def why_missing(trace: Trace, sources: Collection[Tensor], *, zeros: bool) -> str:
+    """Say where the way from `sources` (parameters without a gradient) to the loss is cut.
+
+    Args:
+        trace: recorded with its gradients.
+        sources: parameters.
+        zeros: whether they have a gradient of zeros, which no cut but a flat operation makes.
+    """
+    if not any(source.requires_grad for source in sources):
+        return "the parameters don't require a gradient (requires_grad is False)"
+    path, after = trace.between(sources)
+    if not path:
+        left = [
+            operation
+            for operation in trace.operations
+            if operation.name in LEAVES_TORCH and operation.needed and after.intersection(operation.inputs)
+        ]
+        if left:
+            return f"the value leaves torch: {_named(left)}"
+        if not any(id(trace.target) in operation.outputs for operation in trace.operations):
+            return "the loss wasn't made by this forward pass: it holds a tensor of an earlier one"
+        return "nothing that the loss reads was made with these parameters: they are unused"
+
+    flat = _where_flat(trace, path, after)
+    if zeros and flat:
+        return f"the gradient becomes zero at {_named(flat)}"
+
+    def lost(operation: Operation, inputs: set[int]) -> bool:
+        return bool(operation.needed & inputs) and not operation.graph
+
+    cuts = trace.nearest(path, after, lost)
+    if cuts:
+        return f"cut at {_named(cuts)}"
+    return f"the gradient becomes zero at {_named(flat)}" if flat else "the place wasn't found"
+
+
+def _where_flat(trace: Trace, path: Collection[int], after: set[int]) -> list[Operation]:
+    """Return the operations nearest to the loss that are given a gradient and hand on zeros."""
+    largest = trace.recorder.largest
+
+    def zeroed(operation: Operation, inputs: set[int]) -> bool:
+        alive = any(largest.get(number, 0.0) > 0 for number in operation.outputs)
+        alive = alive or id(trace.target) in operation.outputs
+        return alive and not any(largest.get(number, 0.0) > 0 for number in inputs)
+
+    return trace.nearest(path, after, zeroed)
+
+
+def why_leaking(trace: Trace, sources: Collection[Tensor], task: str) -> str:
+    """Say where what `sources` made enters the loss of `task`."""
+    path, _ = trace.between(sources)
+    places = [(trace.operations[number], trace.operations[number].place) for number in path]
+    own = [
+        operation
+        for operation, place in places
+        if place is not None and place.module.startswith(f"{task}_head")
+    ]
+    entering = own or [operation for operation, place in places if place is not None][-1:]
+    return f"it comes in at {_named(entering[:1])}" if entering else "the place wasn't found"
+
+
+def why_not_finite(trace: Trace) -> str:
+    """Say which operation made the first infinite or NaN value or, going backwards, gradient."""
+    finite = trace.recorder.finite
+    for operation in trace.operations:
+        if any(not finite.get(number, True) for number in operation.outputs) and all(
+            finite.get(number, True) for number in operation.inputs
+        ):
+            if not finite.get(id(trace.target), True):
+                return f"the first value that isn't finite comes from {operation}"
+    largest = trace.recorder.largest
+    for operation in reversed(trace.operations):
+        made = [largest[number] for number in operation.outputs if number in largest]
+        took = [largest[number] for number in operation.inputs if number in largest]
+        if made and all(map(_is_finite, made)) and not all(map(_is_finite, took)):
+            return f"the first gradient that isn't finite comes from {operation}"
+    return "the place wasn't found"
+
+
+def _is_finite(value: float) -> bool:
+    return value - value == 0
+
+
+def _named(operations: Collection[Operation]) -> str:
+    texts = list(dict.fromkeys(str(operation) for operation in operations))
+    rest = f" and {len(texts) - MOST} more" if len(texts) > MOST else ""
+    return "; ".join(texts[:MOST]) + rest

@@ -1,0 +1,58 @@
+"""Leaving the model as it was found, and taking chance out of it while it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtltrack.training.randomness import random_state, restore_random_state
+
+CHANCE = ("p", "drop_prob", "dropout")  # where dropout, drop path and attention keep their probability
+
+
+@contextmanager
+def left_as_found(model: nn.Module) -> Iterator[None]:
+    """Restore weights, buffers, gradients, modes, what is frozen, and every random generator afterwards."""
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    values = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    gradients = [(p, p.requires_grad, p.grad) for p in model.parameters()]
+    modes = [(module, module.training, module.__dict__.get("train")) for module in model.modules()]
+    random = random_state()
+    for parameter in model.parameters():
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(values[name])
+        for parameter, required, gradient in gradients:
+            parameter.requires_grad_(required)
+            parameter.grad = gradient
+        for module, training, held in modes:
+            module.__dict__.pop("train", None)
+            if held is not None:
+                module.__dict__["train"] = held
+            module.training = training
+        restore_random_state(random)
+
+
+@contextmanager
+def without_chance(model: nn.Module) -> Iterator[None]:
+    """Set every probability of dropping something to 0; the modes stay, so batch norms do as in training."""
+    changed: list[tuple[Any, str, Any]] = []
+    for module in model.modules():
+        for name in CHANCE:
+            value = module.__dict__.get(name)
+            if isinstance(value, float) and "drop" in f"{type(module).__name__} {name}".lower():
+                changed.append((module, name, value))
+                setattr(module, name, 0.0)
+    try:
+        yield
+    finally:
+        for module, name, value in changed:
+            setattr(module, name, value)

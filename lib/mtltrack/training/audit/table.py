@@ -1,0 +1,110 @@
+"""The audit for a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group as Rendered
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mtltrack.training.audit.readings import Verdict
+from mtltrack.training.audit.report import AuditReport, Cell, StageAudit
+
+STYLES = {
+    Verdict.CONNECTED: "green",
+    Verdict.NONE: "dim",
+    Verdict.MISSING: "bold red",
+    Verdict.LEAKING: "bold magenta",
+    Verdict.VANISHING: "bold yellow",
+    Verdict.EXPLODING: "bold yellow",
+    Verdict.NON_FINITE: "bold red",
+}
+
+
+def render_stage(stage: StageAudit) -> RenderableType:
+    """Return one stage of training as tables: the matrix, the edges, weights and groups, the findings."""
+    title = f"stage '{stage.name}': trains {', '.join(stage.trains)}; losses of {', '.join(stage.losses)}"
+    parts = (Text(title, style="bold"), _matrix(stage), _edges(stage), *_lines(stage))
+    return Rendered(*(part for part in parts if part is not None))
+
+
+def _matrix(stage: StageAudit) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("gradient norm", no_wrap=True)
+    for column in stage.columns:
+        table.add_column(column.key, justify="right", no_wrap=True)
+    for row in stage.rows:
+        cells = [cell_text(stage.cells[column.key, row.name]) for column in stage.columns]
+        table.add_row(Text(row.name, style="" if row.trains else "dim"), *cells)
+    return table
+
+
+def cell_text(cell: Cell) -> Text:
+    """Return a cell as people read it: the norm where it is due, else the verdict."""
+    if cell.verdict is Verdict.NONE:
+        return Text("." if not cell.reading.graph else "0", style=STYLES[cell.verdict])
+    if cell.verdict is Verdict.CONNECTED:
+        return Text(f"{cell.reading.norm:.1e}", style=STYLES[cell.verdict])
+    return Text(f"{cell.verdict.value} {cell.reading.norm:.0e}", style=STYLES[cell.verdict])
+
+
+def _edges(stage: StageAudit) -> Table | None:
+    if not stage.edges:
+        return None
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("edge of the task graph", "gradient norm", "verdict", "why"):
+        table.add_column(name, justify="right" if name == "gradient norm" else "left")
+    for item in sorted(stage.edges, key=lambda item: item.edge):
+        style = STYLES[item.verdict]
+        norm = f"{item.norm:.1e}" if item.norm else "."
+        table.add_row(str(item.edge), norm, item.verdict.value, item.expected.why, style=style)
+    return table
+
+
+def _lines(stage: StageAudit) -> Iterator[RenderableType]:
+    if stage.weights:
+        shown = ", ".join(
+            f"{weight.task} {weight.measured:.6g} (lambda {weight.configured:g})" for weight in stage.weights
+        )
+        yield Text(f"weights in the step's gradient: {shown}; sum rule off by {stage.sum_rule:.1e}")
+    if stage.cosines:
+        pairs = ", ".join(f"{a}/{b} {value:+.3f}" for (a, b), value in stage.cosines.items())
+        yield Text(f"cosines over what both reach: {pairs}")
+    if stage.groups:
+        groups = ", ".join(
+            f"{group.name} {group.moved}/{group.tensors} moved at {group.rate:g}" for group in stage.groups
+        )
+        yield Text(f"optimizer groups: {groups}")
+    if stage.history is not None:
+        yield Text("history: gradient of the box loss at frame t (row) on the features of frame s (column)")
+        for number, row in enumerate(stage.history, start=1):
+            yield Text(f"  {number}: " + "  ".join("." if not value else f"{value:.1e}" for value in row))
+    for finding in stage.findings:
+        yield Text(str(finding), style="bold red" if finding.violation else "yellow")
+    yield Text("")
+
+
+def render_boundaries(report: AuditReport) -> RenderableType:
+    """Return where no gradient passes by design."""
+    lines = [f"  {name}: {reason}" for name, reason in report.boundaries.items()]
+    return Text("\n".join(["declared boundaries, where no gradient passes:", *(lines or ["  none"])]))
+
+
+def verdict_line(report: AuditReport) -> Text:
+    """Return the last line: passed, or how many expectations are violated."""
+    violations = sum(finding.violation for _, finding in report.findings)
+    connected = sum(
+        cell.verdict is Verdict.CONNECTED for stage in report.stages for cell in stage.cells.values()
+    )
+    if violations:
+        return Text(f"FAILED: {violations} violated expectation(s)", style="bold red")
+    return Text(f"passed: {connected} gradients as expected, no other", style="bold green")
+
+
+def log_norm(value: float) -> float:
+    """Return the decimal logarithm of a norm, NaN for 0."""
+    return math.log10(value) if value > 0 else math.nan

@@ -149,17 +149,23 @@ def _alarm_text(alert: Mapping[str, Any]) -> str:
 
 
 def describe(said: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what a frame's line of `.tasks.jsonl` says as rows of a name and words."""
-    words = {"cls": _condition, "plate": _plate, "ocr": _text, "alert": _stop, "seg": _mask}
+    """Return what a frame's line of `.tasks.jsonl` says as rows of a name and words.
+
+    Heads that are unknown here are told by the `name` of their answer.
+    """
+    known = {
+        "cls": ("scene", _condition),
+        "seg": ("mask", _mask),
+        "plate": ("plate", _plate),
+        "ocr": ("text", _text),
+        "alert": ("stop", _stop),
+    }
     rows = []
-    for task, answer in said.items():
-        if not isinstance(answer, dict):
-            continue
-        text = words.get(task, _condition)(answer)
-        if text:
-            rows.append(
-                ({"cls": "scene", "ocr": "text", "alert": "stop", "seg": "mask"}.get(task, task), text)
-            )
+    for task in [*known, *(task for task in said if task not in known)]:
+        title, words = known.get(task, (task, _condition))
+        answer = said.get(task)
+        if isinstance(answer, dict) and (text := words(answer)):
+            rows.append((title, text))
     return rows
 
 

@@ -13,7 +13,21 @@ from mtltrack.evaluation.task_scores import TaskScores, row_name
 from mtltrack.metrics.classification import ConditionMetrics
 
 MORE_COLUMNS = ("AO", "SR50", "SR75", "FPS")
-HEADINGS = {"Precision": "Prec.", "NormPrecision": "Norm. prec."}
+HEADINGS = {
+    "Precision": "Prec.",
+    "NormPrecision": "Norm. prec.",
+    "balanced_accuracy": "balanced acc.",
+    "presence_accuracy": "presence acc.",
+    "presence_f1": "presence F1",
+    "event_precision": "precision",
+    "event_recall": "recall",
+    "event_f1": "F1",
+    "frame_f1": "frame F1",
+    "macro_f1": "macro F1",
+    "delay_median": "delay s",
+    "delay_p95": "p95 s",
+    "false_alarms_per_hour": "false/hour",
+}
 TITLES = {
     "cls": "scene conditions",
     "seg": "masks",
@@ -70,7 +84,7 @@ def task_table(task: str, trackers: Mapping[str, TaskScores], per_sequence: bool
     table = Table(title=f"{TITLES.get(task, task)} ({task})", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("tracker", overflow="fold", min_width=20)
     for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
+        table.add_column(HEADINGS.get(column, column.replace("_", " ")), justify="right", no_wrap=True)
     for name, row in rows.items():
         table.add_row(name, *(_number(row.get(column, math.nan)) for column in columns))
     return table

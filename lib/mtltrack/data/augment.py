@@ -27,7 +27,8 @@ from mtltrack.data.crops import (
     jittered_center_crop,
     window_affine,
 )
-from mtltrack.data.transforms import CropTransform
+from mtltrack.data.effects import render_view
+from mtltrack.data.transforms.base import CropTransform, Rendered, SceneTransform, SceneView
 
 GRAYSCALE_PROBABILITY = 0.05
 FLIP_PROBABILITY = 0.5
@@ -98,7 +99,7 @@ class CropSettings:
     detail: ViewSettings | None = None
     brightness_jitter: float = 0.2
     """Each training crop is made up to this share darker or brighter, in [0, 1)."""
-    transforms: tuple[CropTransform, ...] = ()
+    transforms: tuple[CropTransform | SceneTransform, ...] = ()
     """Further changes of training crops, in this order; see `mtltrack.data.transforms`."""
 
 
@@ -134,6 +135,7 @@ class CutFrame:
         brightness: factor for the pixels.
         detail: the same for the detail view, or None.
         detail_affine: (2, 3), or None.
+        rendered: what scene transforms made of it.
     """
 
     image: np.ndarray
@@ -143,6 +145,7 @@ class CutFrame:
     brightness: float = 1.0
     detail: np.ndarray | None = None
     detail_affine: np.ndarray | None = None
+    rendered: tuple[Rendered, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,8 +197,8 @@ class ClipTransform:
             RejectedCrop: a crop shows nothing but padding or the jittered box is too small: draw again.
         """
         joint = self.draw_joint(rng, allow_flip)
-        first = self._cut_view([template], self.settings.template, joint, rng, allow_flip)[0]
-        frames = self._cut_view(search, self.settings.search, joint, rng, allow_flip)
+        first = self._cut_view([template], self.settings.template, joint, rng, allow_flip, is_search=False)[0]
+        frames = self._cut_view(search, self.settings.search, joint, rng, allow_flip, is_search=True)
         if self.settings.detail is not None:
             for frame, (image, box) in zip(frames, search, strict=True):
                 _add_detail(frame, image, box, self.settings.detail, joint, rng)
@@ -208,31 +211,38 @@ class ClipTransform:
         joint: JointDraw,
         rng: SampleRandom,
         allow_flip: bool,
+        is_search: bool,
     ) -> list[CutFrame]:
         """Jitter all boxes first, then cut frame by frame: the published order of draws."""
-        widths = [image.shape[1] for image, _ in frames]
-        if joint.flip:
-            frames = [_mirrored_frame(image, box) for image, box in frames]
-        extracts = [jittered_box(box, view.center_jitter, view.scale_jitter, rng.torch) for _, box in frames]
+        shown = [_mirrored_frame(image, box) for image, box in frames] if joint.flip else frames
+        extracts = [jittered_box(box, view.center_jitter, view.scale_jitter, rng.torch) for _, box in shown]
         results = []
-        for (image, box), extract, width in zip(frames, extracts, widths, strict=True):
+        for original, (image, box), extract in zip(frames, shown, extracts, strict=True):
             crop = _cut_target(image, extract, box, view, joint.grayscale)
-            frame = CutFrame(
-                crop.image, crop.box_xywh, crop.affine, Cutting(crop_window(extract, view.factor), joint.flip)
-            )
+            window = crop_window(extract, view.factor)
+            frame = CutFrame(crop.image, crop.box_xywh, crop.affine, Cutting(window, joint.flip))
             if self.augment:
                 jitter = self.settings.brightness_jitter
                 frame.brightness = float(rng.numpy.uniform(1 - jitter, 1 + jitter))
                 if rng.chance(FLIP_PROBABILITY) and allow_flip:
                     frame = _mirror(frame)
                     crop = crop._replace(valid=crop.valid.flipped())
-                for change in self.settings.transforms:
-                    frame.image = change(frame.image, rng)
+            if joint.flip:
+                frame.affine = _in_unmirrored_frame(frame.affine, image.shape[1])
+            if self.augment:
+                self._change(frame, original, rng, is_search)
             if not crop.valid.usable():
                 raise RejectedCrop("a crop shows only padding")
-            frame.affine = _in_unmirrored_frame(frame.affine, width) if joint.flip else frame.affine
             results.append(frame)
         return results
+
+    def _change(self, frame: CutFrame, original: FrameAndBox, rng: SampleRandom, is_search: bool) -> None:
+        """Apply DATA.TRANSFORMS in their order; those that change the scene only to search crops."""
+        for change in self.settings.transforms:
+            if not isinstance(change, SceneTransform):
+                frame.image = change(frame.image, rng)
+            elif is_search:
+                _render(frame, original, change, rng)
 
 
 def _cut_target(
@@ -286,6 +296,21 @@ def _in_unmirrored_frame(affine: np.ndarray, width: int) -> np.ndarray:
     return result
 
 
+def _render(frame: CutFrame, original: FrameAndBox, change: SceneTransform, rng: SampleRandom) -> None:
+    """Let a scene transform change a crop, and the box with it where the frame's border moves."""
+    image, box_xywh = original
+    x, y, w, h = (float(value) for value in box_xywh)
+    box, frame_size = np.array([x, y, x + w, y + h]), (image.shape[1], image.shape[0])
+    rendered = change.draw(SceneView(frame.image, frame.affine, box, frame_size), rng)
+    frame.image = render_view(rendered.effect, frame.image, frame.affine, frame_size)
+    frame.rendered += (rendered,)
+    left, top, right, bottom = ((rendered.effect.visible_box(box) - box) / [w, h, w, h]).tolist()
+    if frame.affine[0, 0] < 0:
+        left, right = -right, -left
+    x, y, w, h = frame.box_xywh.tolist()
+    frame.box_xywh = torch.tensor([x + left * w, y + top * h, w + (right - left) * w, h + (bottom - top) * h])
+
+
 def _add_detail(
     frame: CutFrame,
     image: np.ndarray,
@@ -306,5 +331,7 @@ def _add_detail(
     detail, affine = cut(image, window, view.size, joint.grayscale), window_affine(window, view.size)
     if frame.cutting.mirrored:
         detail, affine = cv2.flip(detail, 1), _mirror_affine(affine, view.size)
-    frame.detail = detail
     frame.detail_affine = _in_unmirrored_frame(affine, width) if joint.flip else affine
+    for rendered in frame.rendered:
+        detail = render_view(rendered.effect, detail, frame.detail_affine, (width, image.shape[0]))
+    frame.detail = detail

@@ -12,7 +12,7 @@ from mtltrack.core.paths import dataset_root, expand_path
 from mtltrack.core.registry import DATASETS, TRANSFORMS, Registry
 from mtltrack.data.labelled import LabelledSequences, labelled_names
 from mtltrack.data.sequences import SequenceDataset
-from mtltrack.data.transforms import CropTransform
+from mtltrack.data.transforms import CropTransform, SceneTransform
 
 PATH_ARGUMENTS = ("root", "attributes", "split_file")
 
@@ -129,7 +129,7 @@ def _build_typed(arguments: dict[str, Any]) -> SequenceDataset:
     return cast("SequenceDataset", _create(DATASETS, arguments, "DATASETS_NAME"))
 
 
-def build_transforms(entries: Sequence[Mapping[str, Any]]) -> tuple[CropTransform, ...]:
+def build_transforms(entries: Sequence[Mapping[str, Any]]) -> tuple[CropTransform | SceneTransform, ...]:
     """Build DATA.TRANSFORMS.
 
     Args:

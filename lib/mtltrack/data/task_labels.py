@@ -14,19 +14,24 @@ import numpy as np
 import torch
 
 from mtltrack.core.alphabets import encode_text
-from mtltrack.core.conditions import UNLABELLED, condition_names
+from mtltrack.core.conditions import UNLABELLED, condition_names, normal_index
 from mtltrack.core.errors import ConfigError
 from mtltrack.core.rle import check_mask_size
 from mtltrack.core.stopping import stopped_seconds
 from mtltrack.core.types import BOX
 from mtltrack.data.augment import CutFrame
+from mtltrack.data.effects import spread_points, to_view, view_box
+from mtltrack.data.labels import condition_labels
 from mtltrack.data.sampling import FrameChoice
 from mtltrack.data.sequences import PlateLabel, SequenceDataset, SequenceInfo
+from mtltrack.data.transforms import Rendered
 
 LEAST_OF_PLATE = 0.5
 """Share of a plate that must lie inside the search crop for its box to be learned."""
 LEAST_OF_TEXT = 0.9
 """Share of a plate that must lie inside the view that is read for its text to be learned."""
+LEAST_ROWS = 8
+"""Height of a plate in the smallest things that a rendered blur leaves to be told apart, for its text."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -128,7 +133,23 @@ def _cls(parts: ClipParts) -> Arrays:
         entry["flags"] = np.zeros(shape, dtype=bool)
     if "known" not in entry:  # a source that tells any flag tells all
         entry["known"] = np.repeat(entry["valid"][:, None], shape[1], axis=1)
+    for k, crop in enumerate(parts.search):
+        for rendered in crop.rendered:
+            _add_rendered(entry, k, rendered)
     return entry
+
+
+def _add_rendered(entry: Arrays, k: int, rendered: Rendered) -> None:
+    """Add what was rendered onto frame `k`, which makes an unlabelled frame a labelled one."""
+    flags, known = entry["flags"][k] | rendered.flags, entry["known"][k] | rendered.flags
+    if not entry["valid"][k]:
+        known |= rendered.known
+    elif not rendered.flags.any():
+        return  # the source's own label stands
+    flags[normal_index()] = known[normal_index()] = False
+    made = condition_labels(flags[None], np.ones(1, dtype=bool), known)
+    for name, values in made.items():
+        entry[name][k] = values[0]
 
 
 def _seg(parts: ClipParts) -> Arrays:
@@ -145,6 +166,9 @@ def _seg(parts: ClipParts) -> Arrays:
             read[frame] = parts.source.mask(parts.sequence, frame)
             check_mask_size(read[frame], parts.sizes[k], info.mask_where.get(frame) or parts.where(frame))
         masks[k] = crop.cutting.cut_mask(read[frame], size)
+        for rendered in crop.rendered:
+            if rendered.effect.opaque:
+                masks[k][rendered.effect.hidden_pixels(crop.affine, size)] = 0
         valid[k] = True
     return {"valid": valid, "mask": masks}
 
@@ -157,9 +181,11 @@ def _plate(parts: ClipParts) -> Arrays:
         plate = parts.info.plates.get(frame)
         if plate is None:
             continue
-        inside = 0.0 if plate.box_xyxy is None else share_inside(plate.box_xyxy, crop.affine, size)
-        valid[k] = inside == 0 or inside >= LEAST_OF_PLATE
-        if plate.box_xyxy is not None and inside >= LEAST_OF_PLATE:
+        seen = (
+            0.0 if plate.box_xyxy is None else _share_seen(plate.box_xyxy, crop.affine, size, crop.rendered)
+        )
+        valid[k] = seen == 0 or seen >= LEAST_OF_PLATE
+        if plate.box_xyxy is not None and seen >= LEAST_OF_PLATE:
             present[k] = True
             boxes[k] = _cxcywh(np.clip(box_in_view(plate.box_xyxy, crop.affine), 0, size), size)
     return {"valid": valid, "present": present, "cxcywh": boxes}
@@ -174,7 +200,7 @@ def _ocr(parts: ClipParts, alphabet: str, columns: int) -> Arrays:
         if plate is None or plate.text is None:
             continue
         read = encode_text(plate.text, alphabet, columns, plate.where or parts.where(frame))
-        if plate.box_xyxy is not None and _is_shown(plate, crop):
+        if _is_legible(plate, crop):
             codes[k] = read
             boxes[k] = _cxcywh(box_in_view(plate.box_xyxy, crop.affine), parts.crop_size)
     length = np.array([len(code) for code in codes], dtype=np.int64)
@@ -184,13 +210,39 @@ def _ocr(parts: ClipParts, alphabet: str, columns: int) -> Arrays:
     return {"valid": length > 0, "codes": padded, "length": length, "cxcywh": boxes}
 
 
-def _is_shown(plate: PlateLabel, crop: CutFrame) -> bool:
+def _uncut(box_xyxy: Sequence[float], crop: CutFrame) -> np.ndarray:
+    """Return what of a box of the frame is within the frame's border where that was moved."""
+    box = np.asarray(box_xyxy, dtype=np.float64)
+    for rendered in crop.rendered:
+        box = rendered.effect.visible_box(box)
+    return box
+
+
+def _is_legible(plate: PlateLabel, crop: CutFrame) -> bool:
     """Tell whether the view that is read shows enough of a plate for its text."""
-    assert plate.box_xyxy is not None
+    if plate.box_xyxy is None:
+        return False
     view, affine = (crop.image, crop.affine)
     if crop.detail is not None and crop.detail_affine is not None:
         view, affine = crop.detail, crop.detail_affine
-    return share_inside(plate.box_xyxy, affine, view.shape[0]) >= LEAST_OF_TEXT
+    height = plate.box_xyxy[3] - plate.box_xyxy[1]
+    sharp = all(height >= LEAST_ROWS * rendered.effect.finest for rendered in crop.rendered)
+    return sharp and _share_seen(plate.box_xyxy, affine, view.shape[0], crop.rendered) >= LEAST_OF_TEXT
+
+
+def _share_seen(
+    box_xyxy: Sequence[float], affine: np.ndarray, size: int, rendered: Sequence[Rendered]
+) -> float:
+    """Return the share of a box of the frame that a view shows and nothing rendered hides, in [0, 1]."""
+    hiding = [item.effect for item in rendered if item.effect.opaque]
+    if not hiding:
+        return share_inside(box_xyxy, affine, size)
+    points = spread_points(np.asarray(box_xyxy, dtype=np.float64))
+    in_view = to_view(points, affine) + 0.5
+    seen = ((in_view > 0) & (in_view < size)).all(axis=1)
+    for effect in hiding:
+        seen &= ~effect.hides(points)
+    return float(seen.mean())
 
 
 def _alert(parts: ClipParts) -> Arrays:
@@ -241,10 +293,7 @@ def box_in_view(box_xyxy: Sequence[float], affine: np.ndarray) -> np.ndarray:
     Returns:
         (4,) xyxy float64 in the view's pixels.
     """
-    edges = np.asarray(box_xyxy, dtype=np.float64).reshape(2, 2)
-    # a matrix is about the pixels' centres, a box about their edges
-    corners = (edges - 0.5 - affine[:, 2]) / affine.diagonal() + 0.5
-    return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    return np.concatenate(view_box(np.asarray(box_xyxy, dtype=np.float64), affine))
 
 
 def share_inside(box_xyxy: Sequence[float], affine: np.ndarray, size: int) -> float:

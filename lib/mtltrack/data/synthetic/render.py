@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mtltrack.data.pixels import change_light, coarsen
 from mtltrack.data.synthetic.conditions import state_at
 from mtltrack.data.synthetic.motion import Plan, Pose, State, Strip, bystander_poses, wave
 from mtltrack.data.synthetic.textures import (
@@ -66,8 +67,8 @@ def render(plan: Plan, looks: Looks, frame: int) -> Image:
         _draw_strip(image, looks.bar, state.strip)
     if smear is not None and state.episode.variant:
         image = cv2.filter2D(image, -1, smear, borderType=cv2.BORDER_REPLICATE)
-    image = _lit(image, state.light)
-    image = _coarse(image, state.coarseness)
+    image = change_light(image, state.light)
+    image = coarsen(image, state.coarseness)
     return _noisy(image, looks, plan, frame)
 
 
@@ -161,24 +162,6 @@ def _draw_strip(image: Image, bar: Image, strip: Strip) -> None:
     cv2.fillConvexPoly(mask, np.round(corners * 16).astype(np.int32), 255, cv2.LINE_AA, shift=4)
     cover = cv2.resize(bar, (width, height), interpolation=cv2.INTER_LINEAR)
     cv2.copyTo(cover, mask, image)
-
-
-def _lit(image: Image, light: float) -> Image:
-    """Multiply the light by 2**light; bright parts saturate softly."""
-    if light == 0:
-        return image
-    level = np.arange(256) / 255 * 2**light
-    level = np.where(level > 0.8, 0.8 + 0.2 * np.tanh((level - 0.8) / 0.2), level)
-    return cv2.LUT(image, np.round(255 * level).astype(np.uint8))
-
-
-def _coarse(image: Image, coarseness: float) -> Image:
-    if coarseness <= 1:
-        return image
-    height, width = image.shape[:2]
-    few = (max(2, round(width / coarseness)), max(2, round(height / coarseness)))
-    small = cv2.resize(image, few, interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _noisy(image: Image, looks: Looks, plan: Plan, frame: int) -> Image:

@@ -1,13 +1,9 @@
-"""Further changes of training crops, by name in DATA.TRANSFORMS; none is applied unless it is named.
-
-A transform is called with a crop and the sample's random streams and returns the crop; it must not move
-pixels, since boxes stay as they are. A run without transforms sees exactly the published samples.
-"""
+"""Shadows on training crops."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,14 +13,6 @@ from mtltrack.core.registry import TRANSFORMS
 
 if TYPE_CHECKING:
     from mtltrack.data.augment import SampleRandom
-
-
-class CropTransform(Protocol):
-    """What DATA.TRANSFORMS may name."""
-
-    def __call__(self, image: np.ndarray, rng: SampleRandom) -> np.ndarray:
-        """Return the changed crop, (size, size, 3) uint8 RGB."""
-        ...
 
 
 @TRANSFORMS.register_module()

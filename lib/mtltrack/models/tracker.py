@@ -107,6 +107,15 @@ class Tracker(nn.Module):
         """Names of parameters that no path reads, kept for the checkpoints' sake and never trained."""
         return {"backbone.cls_token", "backbone.pos_embed"}
 
+    def boundaries(self) -> dict[str, str]:
+        """Return where the tracker passes no gradient on by design, each with the reason."""
+        found = {}
+        if self.backbone.elimination:
+            found["attention -> candidate elimination"] = "the scores only choose which tokens are removed"
+        if self.history is not None:
+            found["box.boxes_cxcywh -> history's mask"] = "whole pixels of the predicted box, 0 or 1"
+        return found
+
     def new_memory(self) -> PromptMemory | None:
         """Return an empty prompt memory for one sequence, or None without a history."""
         return None if self.history is None else PromptMemory(self.history_settings.max_memory)

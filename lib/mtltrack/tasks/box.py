@@ -125,6 +125,9 @@ class CenterHead(BoxHead):
         "l1": ("offset?", "size?"),
         "focal": ("ctr",),
     }
+    boundaries: ClassVar[dict[str, str]] = {
+        "score_map": "the box is read at the best-scored cell, and a choice has no derivative"
+    }
 
     def __init__(
         self, channels: int, grid: int, hidden: int = 256, stride: int = 16, **weights: float

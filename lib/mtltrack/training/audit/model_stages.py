@@ -29,7 +29,7 @@ NUMBERED = re.compile(r"^[A-Za-z]+(\d+)_(\w+)$")
 Parameters = dict[str, nn.Parameter]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelStage:
     """A stretch of the model.
 
@@ -42,6 +42,11 @@ class ModelStage:
     part: str
     name: str
     parameters: Mapping[str, nn.Parameter]
+
+    @property
+    def entries(self) -> int:
+        """Number of entries of its parameters."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
 
     @property
     def inner(self) -> str:
@@ -88,7 +93,8 @@ def _units(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Parameter
     for name, child in module.named_children():
         if not _has_parameters(child):
             continue
-        if _is_row(child) or any(_is_row(grandchild) for grandchild in child.children()):
+        holds_rows = not _is_row(module) and any(_is_row(grandchild) for grandchild in child.children())
+        if _is_row(child) or holds_rows:
             yield from _units(child, f"{prefix}{name}.")
         else:
             yield prefix + name, dict(child.named_parameters())

@@ -49,9 +49,13 @@ def terms_of(task: str, head: Any, output: TaskOutput, clip: Clip) -> dict[Term,
     found: dict[Term, Tensor] = {}
     for name, values in term_values(task, head, output, clip).items():
         term = Term(task, name, float(head.term_weights[name]))
-        frames = [_mean(values[:, t], valid[:, t]) for t in range(valid.shape[1])]
-        found[term] = torch.stack(frames).sum()
+        found[term] = frame_means(values, valid).sum()
     return found
+
+
+def frame_means(values: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean over each frame's labelled samples, (B, T) and (B, T) bool -> (T,); 0 without any."""
+    return torch.stack([_mean(values[:, t], valid[:, t]) for t in range(valid.shape[1])])
 
 
 def head_terms(task: str, head: Any, clip: Clip) -> Callable[[TaskOutput], dict[str, Tensor]]:

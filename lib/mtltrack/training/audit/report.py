@@ -72,6 +72,7 @@ class EdgeCell:
 
     edge: Edge
     norm: float
+    graph: bool
     expected: Expected
     verdict: Verdict
 
@@ -204,6 +205,7 @@ def _stage_json(stage: StageAudit) -> dict[str, Any]:
             {
                 **asdict(item.edge),
                 "norm": item.norm,
+                "graph": item.graph,
                 "expected": item.expected.need.value,
                 "why": item.expected.why,
                 "verdict": item.verdict.value,

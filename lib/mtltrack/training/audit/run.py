@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from accelerate import Accelerator
@@ -50,19 +50,50 @@ def audit_trainer(
     about = f"{clip.batch_size} clip(s) of {clip.num_frames} frame(s), search {clip.search.shape[-1]} px"
     report = AuditReport(model or type(tracker).__name__, about)
     tracker.to(trainer.accelerator.device)
-    for stage in trainer.stages:
+    report.boundaries = declared_boundaries(tracker)
+    for stage, epoch, name in _phases(trainer.stages):
         with left_as_found(tracker), without_chance(tracker):
-            report.stages.append(_audit_stage(trainer, stage, clip, options or AuditOptions()))
+            report.stages.append(_audit_stage(trainer, stage, epoch, clip, options or AuditOptions()))
+            report.stages[-1].name = name
     return report
 
 
-def _audit_stage(trainer: Trainer, stage: Stage, clip: Clip, options: AuditOptions) -> StageAudit:
+def declared_boundaries(tracker: Any) -> dict[str, str]:
+    """Return where no gradient passes by design, each with the reason: the tracker's own, and the heads'."""
+    found: dict[str, str] = dict(tracker.boundaries()) if hasattr(tracker, "boundaries") else {}
+    graph = getattr(tracker, "graph", None)
+    for task, head in tracker.heads().items():
+        for name in sorted(graph.detach.get(task, ())) if graph is not None else ():
+            found[f"{name} -> {task}"] = f"TASKS.{task}.DETACH names it"
+        for name, reason in getattr(head, "boundaries", {}).items():
+            found[f"{name} -> {task}"] = reason
+    return found
+
+
+def _phases(stages: Sequence[Stage]) -> Iterator[tuple[Stage, int, str]]:
+    """Yield each stage at its first epoch, and again where a part stops learning, with a name."""
+    first = 1
+    for stage in stages:
+        active = stage.at_epoch(first)
+        yield stage, first, stage.name
+        for epoch in range(first, first + stage.epochs):
+            if stage.at_epoch(epoch) != active:
+                active = stage.at_epoch(epoch)
+                yield stage, epoch, f"{stage.name} from epoch {epoch}"
+        first += stage.epochs
+
+
+def _audit_stage(trainer: Trainer, stage: Stage, epoch: int, clip: Clip, options: AuditOptions) -> StageAudit:
     try:
         current = trainer.enter(stage)
+        trainer.follow(current, epoch)
     except TrainingError as error:
         empty = StageAudit(stage.name, sorted(stage.trains), sorted(stage.losses))
         empty.findings.append(Finding("optimizer", f"stage {stage.name}", str(error)))
         return empty
+    for head in trainer.tracker.task_parts().values():
+        if hasattr(head, "schedule"):
+            head.schedule(1.0)  # at its end a head reads others' answers, not the truth
     try:
         return StageAuditor(trainer, current, clip, options).run()
     finally:

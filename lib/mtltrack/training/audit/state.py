@@ -21,6 +21,7 @@ def left_as_found(model: nn.Module) -> Iterator[None]:
     values = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     gradients = [(p, p.requires_grad, p.grad) for p in model.parameters()]
     modes = [(module, module.training, module.__dict__.get("train")) for module in model.modules()]
+    plain = [(module, _plain(module)) for module in model.modules()]  # how far a head's schedule has come
     random = random_state()
     for parameter in model.parameters():
         parameter.grad = None
@@ -38,7 +39,13 @@ def left_as_found(model: nn.Module) -> Iterator[None]:
             if held is not None:
                 module.__dict__["train"] = held
             module.training = training
+        for module, attributes in plain:
+            module.__dict__.update(attributes)
         restore_random_state(random)
+
+
+def _plain(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, (int, float, str))}
 
 
 @contextmanager

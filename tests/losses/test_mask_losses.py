@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
-from mtltrack.losses.masks import coverage, dice_loss, mask_bce
+from mtltrack.losses.masks import dice_loss, mask_bce
 
 
 def logit(probability: float) -> float:
@@ -93,9 +93,3 @@ def test_extreme_logits_and_half_precision_stay_finite() -> None:
         assert value.dtype == torch.float32 and torch.isfinite(value).all()
         value.sum().backward()
         assert logits.grad is not None and torch.isfinite(logits.grad).all()
-
-
-def test_coverage_is_the_share_of_each_cell() -> None:
-    mask = torch.zeros(1, 4, 4, dtype=torch.uint8)
-    mask[0, 0, :3] = 1
-    assert coverage(mask, (2, 2)).tolist() == [[[0.5, 0.25], [0.0, 0.0]]]

@@ -1,8 +1,7 @@
 """Losses of a mask, one value a sample.
 
-They take logits and work in float32 whatever the precision around them. Targets are masks or, for a map that
-is coarser than the mask, the share of each cell that the mask covers; a mask without a pixel is a target like
-any other.
+They take logits and work in float32 whatever the precision around them. A target is a mask, or a share in
+[0, 1] of each pixel; a mask without a pixel is a target like any other.
 """
 
 from __future__ import annotations
@@ -10,30 +9,17 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-EMPTY = 1.0  # the `e` of the Dice loss in cells: what keeps it finite, and 0 at best, for an empty mask
-
-
-def coverage(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return which share of each cell of a coarser map the masks cover.
-
-    Args:
-        masks: (N, H, W), 0 or 1.
-        size: rows and columns of the map; where they don't divide H and W, neighbouring cells share pixels.
-
-    Returns:
-        (N, *size) float32 in [0, 1].
-    """
-    return F.adaptive_avg_pool2d(masks.float(), size)
+EMPTY = 1.0  # the `e` of the Dice loss in pixels: an empty mask's loss is defined, and 0 at best
 
 
 def mask_bce(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy, mean over the cells: `-[q log p + (1 - q) log(1 - p)]`, p = sigmoid(logits).
+    """Binary cross-entropy, mean over the pixels: `-[q log p + (1 - q) log(1 - p)]`, p = sigmoid(logits).
 
-    Its gradient on a logit is (p - q) / cells. Against a share q it is least, but not 0, at p = q.
+    Its gradient on a logit is (p - q) / pixels. Against a share q it is least, but not 0, at p = q.
 
     Args:
-        logits: (N, h, w).
-        target: (N, h, w) in [0, 1].
+        logits: (N, H, W).
+        target: (N, H, W) in [0, 1].
 
     Returns:
         (N,) losses.
@@ -50,9 +36,9 @@ def dice_loss(logits: Tensor, target: Tensor, empty: float = EMPTY) -> Tensor:
     undefined.
 
     Args:
-        logits: (N, h, w).
-        target: (N, h, w) in [0, 1].
-        empty: e, above 0, in cells.
+        logits: (N, H, W).
+        target: (N, H, W) in [0, 1].
+        empty: e, above 0, in pixels.
 
     Returns:
         (N,) losses in [0, 1).

@@ -102,6 +102,20 @@ def test_each_term_reaches_tokens_and_box_features() -> None:
         assert found["tokens"] > 0 and found["box"] > 0, term
 
 
+@pytest.mark.parametrize("term", ["presence", "l1", "iou", "location"])
+def test_a_term_reaches_what_the_head_says(term: str) -> None:
+    head = make_head()
+    found = gradients(head, noisy_clip(), lambda output: head.loss_terms(output, labels())[term].sum())
+    parts: dict[str, float] = {}
+    for name, value in found.items():
+        part = name.split(".")[0]
+        parts[part] = max(parts.get(part, 0.0), value)
+    said = {name.removesuffix("?") for name in head.reaches[term]}
+    sure = {name for name in head.reaches[term] if not name.endswith("?")}
+    reached = {name for name, value in parts.items() if value > 0} - {"tokens", "box"}
+    assert sure <= reached <= said
+
+
 @pytest.mark.parametrize("coordinate", range(4))
 def test_a_reader_s_loss_comes_back_through_each_number_of_the_box(coordinate: int) -> None:
     head = make_head()

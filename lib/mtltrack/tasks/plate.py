@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from mtltrack.models.layers.location import (
 
 IOU_LOSSES = ("GIOU", "CIOU")
 PRESENCE_LOSSES = ("BCE", "FOCAL")
+FINDING = ("token_projection", "box_projection", "memory_norm", "decoder", "pixels", "location_query")
 LARGEST_RATIO = 3.0  # sizes stay within exp(-3) to exp(3) of `plate_size`
 
 
@@ -74,6 +75,14 @@ class PlateHead(nn.Module):
 
     reads: tuple[str, ...] = ("box",)
     decode_keys: tuple[str, ...] = ("presence", "cxcywh")
+    # What stands at the place is read from the map, so every term shapes the map. Where two sides miss by the
+    # same sign L1 only shifts the box: size may be 0.
+    reaches: ClassVar[dict[str, tuple[str, ...]]] = {
+        "presence": (*FINDING, "place", "place_norm", "presence"),
+        "l1": (*FINDING, "place?", "place_norm?", "size?"),
+        "iou": (*FINDING, "place", "place_norm", "size"),
+        "location": FINDING,
+    }
     log_size: Tensor
 
     def __init__(

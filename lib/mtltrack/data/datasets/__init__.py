@@ -13,6 +13,7 @@ from mtltrack.data.datasets.plate_scenes import PlateScenes
 from mtltrack.data.datasets.trackingnet import TrackingNet
 from mtltrack.data.synthetic.plate_photos import RenderedPlates
 from mtltrack.data.synthetic.sequences import SyntheticSequences
+from mtltrack.data.synthetic.traffic.sequences import TrafficSequences
 
 __all__ = [
     "Ccpd",
@@ -28,4 +29,5 @@ __all__ = [
     "RenderedPlates",
     "SyntheticSequences",
     "TrackingNet",
+    "TrafficSequences",
 ]

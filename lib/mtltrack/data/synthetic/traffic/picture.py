@@ -1,0 +1,79 @@
+"""Operations on whole pictures: blending, smearing, light, resolution."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+
+def blend(image: Image, rgba: Image, origin: tuple[int, int]) -> None:
+    """Lay a premultiplied RGBA picture over `image` in place; it must lie inside."""
+    x, y = origin
+    height, width = rgba.shape[:2]
+    region = image[y : y + height, x : x + width]
+    rest = cv2.bitwise_not(rgba[..., 3])
+    cv2.multiply(region, cv2.merge([rest, rest, rest]), dst=region, scale=1 / 255)
+    cv2.add(region, cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), dst=region)
+
+
+def darken(image: Image, mask: Image, origin: tuple[int, int], strength: float) -> None:
+    """Take `strength` of the light away from `image` where `mask` (h, w) is 255, in place."""
+    x, y = origin
+    height, width = mask.shape
+    region = image[y : y + height, x : x + width]
+    rest = cv2.bitwise_not(cv2.convertScaleAbs(mask, alpha=strength))
+    cv2.multiply(region, cv2.merge([rest, rest, rest]), dst=region, scale=1 / 255)
+
+
+def smeared(image: Image, way: tuple[float, float]) -> Image:
+    """Average an image of any number of channels along `way` (pixels), the middle of it staying in place.
+
+    Halving steps: two shifted copies, then two of those, ...: 2**n samples evenly spread along the way.
+    """
+    longest = max(abs(way[0]), abs(way[1]))
+    step = np.array(way) / 2
+    while longest > 1.0:
+        first, second = np.round(step / 2).astype(int), np.round(-step / 2).astype(int)
+        if (first == second).all():
+            break
+        reach = int(np.abs(np.concatenate([first, second])).max())
+        wide = cv2.copyMakeBorder(image, reach, reach, reach, reach, cv2.BORDER_REPLICATE)
+        height, width = image.shape[:2]
+        one, other = (
+            wide[reach + dy : reach + dy + height, reach + dx : reach + dx + width]
+            for dx, dy in (first, second)
+        )
+        image = cv2.addWeighted(one, 0.5, other, 0.5, 0)
+        step, longest = step / 2, longest / 2
+    return image
+
+
+def relit(image: Image, light: float) -> Image:
+    """Multiply the light by 2**light; bright parts saturate softly."""
+    if light == 0:
+        return image
+    level = np.arange(256) / 255 * 2**light
+    level = np.where(level > 0.8, 0.8 + 0.2 * np.tanh((level - 0.8) / 0.2), level)
+    return cv2.LUT(image, np.round(255 * level).astype(np.uint8))
+
+
+def coarsened(image: Image, coarseness: float) -> Image:
+    """Measure only one value for `coarseness` x `coarseness` pixels."""
+    if coarseness <= 1:
+        return image
+    height, width = image.shape[:2]
+    few = (max(2, round(width / coarseness)), max(2, round(height / coarseness)))
+    small = cv2.resize(image, few, interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def shifted(image: Image, margin: int, size: tuple[int, int], shake: NDArray[np.float64]) -> Image:
+    """Cut the frame out of a canvas `margin` larger at each side, everything moved by `shake` (2,)."""
+    width, height = size
+    if not np.any(shake):
+        return image[margin : margin + height, margin : margin + width]
+    centre = (margin + (width - 1) / 2 - float(shake[0]), margin + (height - 1) / 2 - float(shake[1]))
+    return cv2.getRectSubPix(image, (width, height), centre)

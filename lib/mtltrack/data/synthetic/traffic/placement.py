@@ -1,0 +1,222 @@
+"""The target's way: a path that the camera sees well, and a travel along it that tells the story."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtltrack.data.synthetic.traffic.camera import Camera
+from mtltrack.data.synthetic.traffic.motion import Path, Travel, lane_path, parking_path, turning_path
+from mtltrack.data.synthetic.traffic.road import FAR, LANE, Road
+from mtltrack.data.synthetic.traffic.scene import Actor, bounds, share_inside, silhouettes
+from mtltrack.data.synthetic.traffic.story import STANDING, Story
+from mtltrack.data.synthetic.traffic.vehicles import Vehicle
+
+Array = NDArray[np.float64]
+SMALLEST, LARGEST = 56.0, 320.0  # pixels of the target's longer side, in frames 640 pixels wide
+PLATE = (46.0, 92.0)  # pixels across of the plate where an approach ends, in frames 640 pixels wide
+FASTEST = 13.0  # m/s
+BRAKING = 4.0  # m/s^2
+TURNED = np.deg2rad(27)  # a target that isn't to vary its look turns less than this, seen from the camera
+GROWN = 1.8  # one that isn't to vary in scale changes its area by less than this factor
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a target is to be placed.
+
+    Attributes:
+        road, camera, size: the place, and the frames' size in pixels.
+        side: half of the road (-1 or 1 in x).
+        natural: conditions that come from the target's own way and are wanted.
+    """
+
+    road: Road
+    camera: Camera
+    size: tuple[int, int]
+    side: int
+    natural: frozenset[str]
+
+    @property
+    def unit(self) -> float:
+        """Pixels of this frame for one pixel of a frame 640 wide."""
+        return self.size[0] / 640
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How a vehicle is seen at points of its path: all (N,)."""
+
+    s: Array
+    inside: Array  # share of its box inside the frame
+    side: Array  # longer side of the box, pixels
+    area: Array  # pixels^2
+    turn: Array  # radians, of the vehicle against the line of sight
+    depth: Array  # metres
+
+
+def look(stage: Stage, vehicle: Vehicle, path: Path, s: Array) -> Sight:
+    """Return how a vehicle would be seen at `s` (N,) metres along a path."""
+    poses = path.poses(s)
+    points = silhouettes(stage.camera, vehicle, poses)
+    boxes = bounds(points)
+    extent = np.nan_to_num(boxes[:, 2:] - boxes[:, :2])
+    gaze = np.arctan2(*(poses[:, :2] - stage.camera.position[:2]).T[::-1])
+    return Sight(
+        s,
+        share_inside(boxes, stage.size),
+        extent.max(axis=1),
+        extent.prod(axis=1),
+        np.unwrap(poses[:, 2] - gaze),
+        points[..., 2].min(axis=1),
+    )
+
+
+def place_target(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story) -> Actor | None:
+    """Return the target with its way, or None when this camera doesn't see such a vehicle well."""
+    if story.kind in STANDING:
+        return _park(rng, stage, vehicle, story)
+    if story.kind == "approach":
+        return _approach(rng, stage, vehicle, story)
+    return _pass(rng, stage, vehicle, story)
+
+
+def _park(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story) -> Actor | None:
+    lane, direction = stage.road.outer_lane(stage.side)
+    strip = stage.road.beside(lane)
+    place = lane + stage.side * 0.35 if strip is None else strip
+    straight = lane_path(place, direction, 3.0, 45.0)
+    sight = look(stage, vehicle, straight, np.arange(0, straight.length, 0.75))
+    good = (
+        (sight.inside >= 0.99) & (sight.side >= SMALLEST * stage.unit) & (sight.side <= LARGEST * stage.unit)
+    )
+    if not good.any():
+        return None
+    chances = np.where(good, 1 / sight.depth.clip(2), 0)
+    at = float(straight.poses(sight.s)[rng.choice(len(good), p=chances / chances.sum()), 1])
+    sway = float(rng.uniform(5.5, 8.0))
+    path = parking_path(lane, place, direction, at, -8.0, FAR, sway)
+    stand = path.nearest(place, at)
+    return _braking(rng, stage, vehicle, story, path, stand)
+
+
+def _braking(
+    rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story, path: Path, stand: float
+) -> Actor | None:
+    """Return the target that comes along a path, halts at `stand` metres, goes on if the story says so."""
+    duration = story.halt
+    before = look(stage, vehicle, path, np.arange(stand, max(stand - 30, 0), -0.5))
+    ends = np.flatnonzero(before.inside < 0.9)
+    room = 0.5 * (ends[0] if len(ends) else len(before.s)) - 0.5
+    distance = min(room, 0.42 * BRAKING * duration**2)
+    if distance < 1.0:
+        return None
+    speed = distance / (0.7 * duration)
+    stretches = [(0.4 * duration, speed, speed), (0.6 * duration, speed, 0.0)]
+    if np.isfinite(story.go):
+        leaving = float(story.times[-1]) - story.go
+        after = look(stage, vehicle, path, np.arange(stand, min(stand + 40, path.length), 0.5))
+        least = 0.35 if "Partial Visibility" in stage.natural else 0.9
+        ends = np.flatnonzero(after.inside < least)
+        room = 0.5 * (ends[0] if len(ends) else len(after.s)) - 0.5
+        if room < 1.0:
+            return None
+        rate = min(2 * room / leaving**2, float(rng.uniform(1.2, 2.6)))
+        stretches += [(story.go - story.halt, 0.0, 0.0), (leaving, 0.0, rate * leaving)]
+    return Actor(vehicle, path, Travel.through(stand - distance, stretches))
+
+
+def _pass(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story) -> Actor | None:
+    road = stage.road
+    lanes = [lane for lane in road.lanes if lane[0] * stage.side > 0]
+    lane, direction = lanes[int(rng.integers(len(lanes)))]
+    turns = "Variance in Appearance" in stage.natural and rng.random() < 0.7
+    if turns and road.corner is not None and road.corner[1] == stage.side:
+        lane, direction = road.outer_lane(stage.side)
+        radius = abs((road.right if stage.side > 0 else road.left) - lane) + 2.5
+        start = -4.0 if direction > 0 else FAR - 20
+        corner = road.corner[0] - direction * (radius - LANE / 2)
+        path = turning_path(lane, direction, corner, stage.side, radius, start)
+    else:
+        path = lane_path(lane, direction, 2.0, 70.0)
+    sight = look(stage, vehicle, path, np.arange(0, path.length, 0.5))
+    usable = (
+        (sight.side >= SMALLEST * stage.unit) & (sight.side <= LARGEST * stage.unit) & (sight.depth > 1.5)
+    )
+    window = _window(rng, sight, usable, stage.natural)
+    if window is None:
+        return None
+    first, last = window
+    duration = float(story.times[-1])
+    last = min(last, first + 0.8 * FASTEST * duration)
+    if last - first < 4:
+        return None
+    return Actor(vehicle, path, _uneven(rng, first, last - first, duration))
+
+
+def _window(
+    rng: np.random.Generator, sight: Sight, usable: NDArray[np.bool_], natural: frozenset[str]
+) -> tuple[float, float] | None:
+    """Return a stretch of the path, in metres, that begins inside the frame and varies only as wanted."""
+    starts = np.flatnonzero(usable & (sight.inside >= 0.99))
+    if not len(starts):
+        return None
+    if "Scale Variation" in natural or "Variance in Appearance" in natural:
+        starts = starts[: max(1, len(starts) // 3)]
+    first = int(starts[int(rng.integers(len(starts)))])
+    fits = usable & (sight.inside >= (0.3 if "Partial Visibility" in natural else 0.97))
+    ratio = sight.area / sight.area[first]
+    if "Scale Variation" not in natural:
+        fits &= (ratio < GROWN) & (ratio > 1 / GROWN)
+    if "Variance in Appearance" not in natural:
+        fits &= np.abs(sight.turn - sight.turn[first]) < TURNED
+    ends = np.flatnonzero(~fits[first:])
+    last = first + int(ends[0]) - 1 if len(ends) else len(fits) - 1
+    return float(sight.s[first]), float(sight.s[max(last, first)])
+
+
+def _uneven(rng: np.random.Generator, first: float, distance: float, duration: float) -> Travel:
+    """Return a travel of `distance` metres in `duration` seconds whose speed rises and falls."""
+    speeds = rng.uniform(0.35, 1.5, 5)
+    parts = rng.uniform(0.7, 1.3, 4)
+    parts *= duration / parts.sum()
+    speeds *= distance / float((parts * (speeds[:-1] + speeds[1:]) / 2).sum())
+    stretches = [
+        (float(p), float(a), float(b)) for p, a, b in zip(parts, speeds[:-1], speeds[1:], strict=True)
+    ]
+    return Travel.through(first, stretches)
+
+
+def _approach(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story) -> Actor | None:
+    """Let the target come close until its plate is large in the picture, either end towards the camera."""
+    lane, direction = stage.road.outer_lane(stage.side)
+    path = lane_path(lane, direction, 2.0, 60.0)
+    sight = look(stage, vehicle, path, np.arange(0, path.length, 0.5))
+    across = stage.camera.focal * vehicle.plate.size_m[0] / sight.depth.clip(0.5) / stage.unit
+    near = (sight.inside >= 0.98) & (across >= PLATE[0]) & (across <= PLATE[1])
+    near &= np.abs(np.sin(sight.turn)) < 0.6
+    if not near.any():
+        return None
+    close = int(rng.choice(np.flatnonzero(near)))
+    duration = float(story.times[-1])
+    usable = (sight.inside >= 0.98) & (sight.side >= SMALLEST * stage.unit)
+    reach = float(rng.uniform(10, 22))
+    if direction * stage.camera.axes[2, 1] < 0:  # it comes towards the camera and slows down
+        ends = np.flatnonzero(~usable[: close + 1])
+        first = max(float(sight.s[ends[-1] + 1 if len(ends) else 0]), float(sight.s[close]) - reach)
+        distance = float(sight.s[close]) - first
+        speed = distance / (0.65 * duration)
+        stretches = [(0.45 * duration, speed, speed), (0.4 * duration, speed, 0.0)]
+    else:  # it waits close by and drives away
+        ends = np.flatnonzero(~usable[close:])
+        last = min(
+            float(sight.s[close + int(ends[0]) - 1 if len(ends) else -1]), float(sight.s[close]) + reach
+        )
+        first, distance = float(sight.s[close]), last - float(sight.s[close])
+        speed = distance / (0.6 * duration)
+        stretches = [(0.2 * duration, 0.0, 0.0), (0.4 * duration, 0.0, speed), (0.4 * duration, speed, speed)]
+    if distance < 3:
+        return None
+    return Actor(vehicle, path, Travel.through(first, stretches))

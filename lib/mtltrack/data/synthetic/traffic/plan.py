@@ -1,0 +1,147 @@
+"""Drawing the plan of a sequence: scene by scene until one suits the story."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtltrack.core.errors import DataError
+from mtltrack.core.stopping import StopRule
+from mtltrack.data.synthetic.plates import Plate, draw_plate
+from mtltrack.data.synthetic.traffic.cast import called_for, flowing, parked
+from mtltrack.data.synthetic.traffic.episodes import BROUGHT_IN, draw_episodes
+from mtltrack.data.synthetic.traffic.lights import draw_light
+from mtltrack.data.synthetic.traffic.placement import Stage, place_target
+from mtltrack.data.synthetic.traffic.road import VIEWS, draw_camera, draw_road
+from mtltrack.data.synthetic.traffic.scene import Actor, Plan, bounds, silhouettes
+from mtltrack.data.synthetic.traffic.story import ALERTING, KINDS, Story, draw_story
+from mtltrack.data.synthetic.traffic.vehicles import draw_vehicle
+from mtltrack.data.synthetic.traffic.zoning import draw_zones
+
+Array = NDArray[np.float64]
+ATTEMPTS = 200
+NATURAL = ("Scale Variation", "Variance in Appearance", "Partial Visibility")
+NATURAL_SHARE = 0.45  # of the sequences, each
+GOLDEN = 0.6180339887498949
+CLOSE_VIEWS = ("gate", "gate", "pole", "bridge")
+SHAKE = 3.0  # pixels at the most
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of TrafficSequences that shape a plan; see there."""
+
+    seed: int
+    frames: int
+    size: tuple[int, int]
+    fps: float
+    conditions: tuple[str, ...]
+    kinds: tuple[str, ...]
+    plate_kinds: tuple[str, ...]
+    rule: StopRule
+
+
+def make_plan(settings: Settings, sequence: int) -> Plan:
+    """Draw what is fixed for a sequence from (seed, sequence).
+
+    Raises:
+        DataError: no view of the road suits (tiny or very narrow frames).
+    """
+    key = (settings.seed, sequence)
+    kind = _kind(settings, sequence)
+    plates = _plates(settings, key)
+    for attempt in range(ATTEMPTS):
+        plan = _draw(np.random.default_rng([*key, 0, attempt]), settings, key, kind, plates)
+        if plan is not None:
+            return plan
+    raise DataError(
+        f"no view of the road shows a target of a useful size in frames of {settings.size[0]} x "
+        f"{settings.size[1]} pixels (kind '{kind}'). Choose a SIZE nearer to 640 x 360."
+    )
+
+
+def _plates(settings: Settings, key: tuple[int, int]) -> tuple[Plate, Plate]:
+    """Draw the target's plate, and the one that all other vehicles carry."""
+    rng = np.random.default_rng([*key, 5])
+    kind = settings.plate_kinds[int(rng.integers(len(settings.plate_kinds)))]
+    return draw_plate(rng, kind), draw_plate(rng, kind)
+
+
+def _kind(settings: Settings, sequence: int) -> str:
+    """Choose a kind so that any few sequences in a row have them in about the right shares."""
+    shares = np.array([KINDS[kind] for kind in settings.kinds])
+    start = np.random.default_rng([settings.seed, 1]).random()
+    place = (start + sequence * GOLDEN) % 1.0
+    return settings.kinds[min(int(np.searchsorted(np.cumsum(shares / shares.sum()), place)), len(shares) - 1)]
+
+
+def _order(settings: Settings, sequence: int) -> tuple[str, ...]:
+    """Return the conditions that the episodes bring in, in this sequence's order."""
+    brought = [name for name in settings.conditions if name in BROUGHT_IN]
+    order = np.random.default_rng([settings.seed, 2]).permutation(len(brought))
+    start = 3 * sequence  # few sequences of several episodes each bring in all conditions
+    return tuple(brought[order[(start + k) % len(order)]] for k in range(len(order)))
+
+
+def _draw(
+    rng: np.random.Generator, settings: Settings, key: tuple[int, int], kind: str, plates: tuple[Plate, Plate]
+) -> Plan | None:
+    """Draw one scene; None when the target can't be seen well in it, or no zone fits."""
+    story = draw_story(rng, kind, settings.frames, settings.fps, settings.rule.seconds)
+    road, side = draw_road(rng), int(rng.choice([-1, 1]))
+    view = str(rng.choice(CLOSE_VIEWS if kind == "approach" else VIEWS))
+    wanted = [name for name in NATURAL if rng.random() < NATURAL_SHARE]
+    natural = frozenset(wanted) & frozenset(settings.conditions)
+    stage = Stage(road, draw_camera(rng, view, road, side, settings.size), settings.size, side, natural)
+    target = place_target(rng, stage, draw_vehicle(rng, plates[0]), story)
+    if target is None:
+        return None
+    zones = _zones(rng, settings, stage, target, story)
+    if zones is None:
+        return None
+    episodes = draw_episodes(rng, _order(settings, key[1]), settings.frames)
+    called = [called_for(rng, stage, target, story, episode, plates[1]) for episode in episodes]
+    guests = [actor for actor, _ in called if actor is not None]
+    taken = {float(actor.path.points[0, 0]) for actor in guests}
+    taken |= {x for x, _ in road.lanes if np.abs(target.poses(story.times)[:, 0] - x).min() < 1.8}
+    others = [*guests, *flowing(rng, road, taken, plates[1])]
+    return Plan(
+        key=key,
+        size=settings.size,
+        view=view,
+        road=road,
+        camera=stage.camera,
+        light=draw_light(rng),
+        story=story,
+        target=target,
+        others=(*others, *parked(rng, stage, target, story, plates[1])),
+        poles=tuple(pole for _, pole in called if pole is not None),
+        episodes=episodes,
+        zones=zones,
+        shake=_shake(rng, settings),
+    )
+
+
+def _zones(
+    rng: np.random.Generator, settings: Settings, stage: Stage, target: Actor, story: Story
+) -> dict[str, Array] | None:
+    """Draw zones that fit the story: around the place where the target stands, or clear of it."""
+    moment = story.halt if np.isfinite(story.halt) else float(story.times[len(story.times) // 2])
+    pose = target.poses(np.array([moment]))
+    box = bounds(silhouettes(stage.camera, target.vehicle, pose))[0]
+    if not np.isfinite(box).all():
+        return None
+    inside = story.kind in (*ALERTING, "stop") or (story.kind != "outside" and rng.random() < 0.5)
+    return draw_zones(rng, stage, box, pose[0], inside, settings.rule.overlap, settings.rule.measure)
+
+
+def _shake(rng: np.random.Generator, settings: Settings) -> Array:
+    """Return (F, 2) pixels by which the frames are shifted: most cameras hardly move, some sway in gusts."""
+    frames = np.arange(settings.frames)[:, None]
+    strength = float(rng.choice([0.0, 0.4, 1.5], p=[0.4, 0.35, 0.25])) * settings.size[0] / 640
+    period, phase = rng.uniform(2.5, 9, (3, 2)), rng.uniform(0, 2 * np.pi, (3, 2))
+    sway = np.sin(2 * np.pi * frames[..., None] / period.T + phase.T).sum(axis=-1) / 1.7  # (F, 2)
+    gust = 0.35 + 0.65 * np.sin(2 * np.pi * frames / rng.uniform(40, 90) + rng.uniform(0, 6)) ** 2
+    return np.clip(strength * sway * gust, -SHAKE, SHAKE)

@@ -33,9 +33,12 @@ NAMED = {
     "COCO17": _Named("Coco", "coco", "coco_lmdb", {"year": 2017}),
     "VID": _Named("ImagenetVid", "vid", "vid_lmdb"),
     "TRACKINGNET": _Named("TrackingNet", "trackingnet", "trackingnet_lmdb"),
+    "DAVIS": _Named("Davis", "davis"),
+    "CCPD": _Named("Ccpd", "ccpd"),
     "SYNTHETIC": _Named("SyntheticSequences"),
+    "TRAFFIC": _Named("TrafficSequences"),
 }
-"""The names that the YAML files of OSTrack and HIPTrack use, and SYNTHETIC."""
+"""The names that the YAML files of OSTrack and HIPTrack use, and those of this project."""
 
 
 def build_dataset(
@@ -116,7 +119,7 @@ def _build_named(name: str, use_lmdb: bool) -> SequenceDataset:
         )
     known = NAMED[name]
     arguments = dict(known.arguments)
-    key = known.lmdb_root if use_lmdb else known.root
+    key = (known.lmdb_root if use_lmdb else None) or known.root
     if key is not None:
         arguments["root"] = dataset_root(key)
     return cast("SequenceDataset", DATASETS.create(known.type, **arguments))

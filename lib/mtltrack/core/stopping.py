@@ -38,7 +38,7 @@ class StopRule:
     seconds: float = 120.0
     overlap: float = 0.3
     measure: str = "ioa"
-    speed: float = 0.25
+    speed: float = 0.15
     gap: float = 10.0
     step: float = 0.5
 

@@ -78,7 +78,7 @@ class AlertHead(nn.Module):
         source: str = "box",
         seconds_scale: float = 2.0,
         overlap_scale: float = 0.05,
-        speed: float = 0.25,
+        speed: float = 0.15,
         speed_scale: float | None = None,
         gap: float = 10.0,
         step: float = 0.5,

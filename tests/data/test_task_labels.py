@@ -257,6 +257,14 @@ def test_a_box_that_only_says_where_to_cut_is_not_learned() -> None:
     assert clips(Staged())[(0, 0)].labels["box"]["valid"].all()
 
 
+def test_a_plate_in_the_targets_place_teaches_reading_alone() -> None:
+    whole = every_frame(box_xyxy=(60.0, 40.0, 80.0, 60.0), text="A1")
+    labels = clips(Staged(whole, box_labelled=False), augment=False)[(0, 0)].labels
+    assert labels["ocr"]["valid"].all() and not labels["plate"]["valid"].any()
+    part = clips(Staged(every_frame(box_xyxy=PLATE, text="A1"), box_labelled=False), augment=False)
+    assert part[(0, 0)].labels["plate"]["valid"].all()  # the vehicle's box is guessed, its plate isn't
+
+
 SQUARE = np.array([[10.0, 10], [50, 10], [50, 40], [10, 40]])
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from mtltrack.core.alphabets import load_alphabet
 from mtltrack.core.config import Config
 from mtltrack.core.errors import ConfigError
+from mtltrack.core.registry import DATASETS, TRANSFORMS, Registry
 from mtltrack.core.schema import Detail, Search, Template
 from mtltrack.core.types import Clip
 from mtltrack.data.augment import CropSettings, ViewSettings
@@ -24,8 +25,7 @@ TRAIN = "TRAIN"
 VAL = "VAL"
 OCR = "ocr"
 DEFAULT_ALPHABET, DEFAULT_COLUMNS = "latin", 24  # as the head's, where TASKS.ocr names none
-WITHOUT_CONDITIONS = ("Coco", "Got10k", "ImagenetVid", "Lasot", "TrackingNet")
-"""Data sets that come without scene conditions."""
+FOLDER = "FolderSequences"  # labels cls only where CONDITIONS says from what
 
 
 @dataclass
@@ -66,31 +66,59 @@ def build_loaders(
 
 
 def need_labels(cfg: Config, stages: Iterable[Stage]) -> None:
-    """Refuse to train the scene conditions where no data set of DATA.TRAIN can carry them.
+    """Refuse to train a task that nothing in DATA.TRAIN can label.
 
     What can't be told from the configuration shows after the first epoch, see `training.reporting`.
 
     Raises:
-        ConfigError: there are no such labels.
+        ConfigError: there are no such labels; names the data sets that come with them.
     """
-    if cfg.DATA.TRAIN.CLS_ANN_DIR or not any("cls" in stage.losses for stage in stages):
+    train = cfg.DATA.TRAIN
+    learned = {task for stage in stages for task in stage.losses}
+    if train.CLS_ANN_DIR:
         return
-    entries = cfg.DATA.TRAIN.DATASETS_NAME
-    if all(_is_unlabelled(entry) for entry in entries):
+    entries = [
+        entry for entry, ratio in zip(train.DATASETS_NAME, train.DATASETS_RATIO, strict=False) if ratio > 0
+    ]
+    for task in cfg.TASKS:
+        carriers = _carriers(task)
+        if task not in learned or not carriers or any(_may_label(entry, task) for entry in entries):
+            continue
+        if any(task in labelled_tasks(TRANSFORMS, entry["TYPE"]) for entry in cfg.DATA.TRANSFORMS):
+            continue
         names = ", ".join(entry if isinstance(entry, str) else str(entry["TYPE"]) for entry in entries)
-        raise ConfigError(f"task cls has no label in the data sets of DATA.TRAIN ({names}); {LABEL_ADVICE}")
+        raise ConfigError(
+            f"task {task} has no label in the data sets of DATA.TRAIN ({names}); {LABEL_ADVICE}. "
+            f"Labels of {task} come with {', '.join(carriers)}."
+        )
 
 
-def _is_unlabelled(entry: str | Mapping[str, Any]) -> bool:
-    """Tell whether an entry of DATASETS_NAME certainly carries no scene conditions."""
+def labelled_tasks(registry: Registry, name: str) -> tuple[str, ...]:
+    """Return the tasks that a registered part says it labels; () where it says nothing."""
+    return tuple(getattr(registry.get(name), "labelled_tasks", ()))
+
+
+def _carriers(task: str) -> list[str]:
+    """Return the names of all data sets and transforms that come with labels of a task."""
+    found = []
+    for registry, kind in ((DATASETS, ""), (TRANSFORMS, "the transform ")):
+        registry.import_from_location()
+        names = sorted(registry.module_dict)
+        found += [kind + name for name in names if task in labelled_tasks(registry, name)]
+    return [f"{name} (with CONDITIONS)" if name == FOLDER else name for name in found]
+
+
+def _may_label(entry: str | Mapping[str, Any], task: str) -> bool:
+    """Tell whether an entry of DATASETS_NAME may carry labels of a task; what isn't known may."""
     if isinstance(entry, str):
-        return entry in NAMED and NAMED[entry].type in WITHOUT_CONDITIONS
+        return entry not in NAMED or task in labelled_tasks(DATASETS, NAMED[entry].type)
     arguments = {key.upper(): value for key, value in entry.items()}
-    if arguments.get("CLS_ANN_DIR"):
+    kind = arguments["TYPE"]
+    if arguments.get("CLS_ANN_DIR") or not hasattr(DATASETS.get(kind), "labelled_tasks"):
+        return True
+    if kind == FOLDER and not arguments.get("CONDITIONS"):
         return False
-    return arguments["TYPE"] in WITHOUT_CONDITIONS or (
-        arguments["TYPE"] == "FolderSequences" and not arguments.get("CONDITIONS")
-    )
+    return task in labelled_tasks(DATASETS, kind)
 
 
 def build_clips(cfg: Config, split: str, *, seed: int = 42, use_lmdb: bool = False) -> ClipDataset:

@@ -210,6 +210,12 @@ def _ocr(parts: ClipParts, alphabet: str, columns: int) -> Arrays:
     return {"valid": length > 0, "codes": padded, "length": length, "cxcywh": boxes}
 
 
+def _stands_for_target(plate: PlateLabel, info: SequenceInfo, frame: int) -> bool:
+    """Tell whether a plate fills its picture and was cut around as the target: that teaches reading alone."""
+    x, y, w, h = info.boxes_xywh[frame]
+    return not info.box_labelled and plate.box_xyxy == (x, y, x + w, y + h)
+
+
 def _uncut(box_xyxy: Sequence[float], crop: CutFrame) -> np.ndarray:
     """Return what of a box of the frame is within the frame's border where that was moved."""
     box = np.asarray(box_xyxy, dtype=np.float64)

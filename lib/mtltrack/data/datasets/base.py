@@ -17,9 +17,13 @@ class StoredSequences:
 
     A subclass fills `names` and gives `_load(i)`, which reads the annotation of a sequence, and
     `_image_key(i, frame)`.
+
+    Attributes:
+        labelled_tasks: tasks beside the box that the data set may label by itself, without side-car labels.
     """
 
     name = "sequences"
+    labelled_tasks: tuple[str, ...] = ()
 
     def __init__(self, store: Store) -> None:
         self.store = store

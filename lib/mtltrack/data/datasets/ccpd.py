@@ -90,6 +90,8 @@ class Ccpd(PlateStills):
             error when its image is drawn.
     """
 
+    labelled_tasks = ("plate", "ocr")
+
     def __init__(
         self, root: str | Path, split: str | None = None, folders: Sequence[str] | None = None
     ) -> None:

@@ -76,6 +76,8 @@ class Davis(StoredSequences):
         DataError: there are no such videos, or a video's first mask can't be read.
     """
 
+    labelled_tasks = ("seg",)
+
     def __init__(
         self,
         root: str | Path,

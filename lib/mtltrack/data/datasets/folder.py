@@ -62,6 +62,8 @@ class FolderSequences(StoredSequences):
         DataError: no sequences, a range beyond a sequence, or CONDITIONS without any attribute.
     """
 
+    labelled_tasks = ("cls",)
+
     def __init__(
         self,
         root: str | Path,

@@ -64,6 +64,8 @@ class PkLot(StoredSequences):
             the file. Or there are no occupied spaces.
     """
 
+    labelled_tasks = ("alert",)
+
     def __init__(self, root: str | Path, seconds: float = 120.0, name: str = "pklot") -> None:
         super().__init__(open_store(root))
         self.name = name

@@ -52,6 +52,8 @@ class PlateScenes(PlateStills):
             are no photographs.
     """
 
+    labelled_tasks = ("plate", "ocr")
+
     def __init__(
         self,
         root: str | Path,

@@ -140,6 +140,7 @@ class RenderedPlates:
         DataError: an argument is out of range, or a format is unknown.
     """
 
+    labelled_tasks = ("ocr",)
     name = "RenderedPlates"
 
     def __init__(self, num_sequences: int = 20000, seed: int = 0, kinds: Sequence[str] | None = None) -> None:

@@ -39,6 +39,7 @@ class SyntheticSequences:
     """
 
     name = "SyntheticSequences"
+    labelled_tasks = ("cls",)
 
     def __init__(
         self,

@@ -199,6 +199,8 @@ class RenderConditions:
         ConfigError: a value out of range, or a condition that can't be rendered.
     """
 
+    labelled_tasks = ("cls",)
+
     def __init__(
         self,
         probability: float = 0.5,

@@ -115,7 +115,7 @@ def test_every_named_data_set_has_a_root() -> None:
     known = {key for group in paths.known_roots().values() for key in group}
     tests = "otb nfs uav tc128 tc128ce trackingnet got10k_test got10k_val got10k_ltrval lasot lasot_lmdb"
     more = "lasot_extension_subset vot18 vot22 itb tnl2k"
-    training = "got10k coco vid got10k_lmdb trackingnet_lmdb coco_lmdb vid_lmdb"
+    training = "got10k davis ccpd coco vid got10k_lmdb trackingnet_lmdb coco_lmdb vid_lmdb"
     assert set(f"{tests} {more} {training}".split()) == known
 
 

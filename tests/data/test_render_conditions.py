@@ -379,6 +379,23 @@ def test_plates_and_texts_that_cannot_be_seen_are_no_labels() -> None:
     assert (True, False, False) in cut
 
 
+def test_a_plate_that_the_border_cuts_is_labelled_as_far_as_it_is_seen() -> None:
+    plates = dict.fromkeys(range(4), PlateLabel((76.0, 44.0, 92.0, 52.0)))
+    render = RenderConditions(1.0, ["Partial Visibility"], (0.5, 0.5))
+    dataset = clips(Bright(plates=plates), render, tasks=("plate",))
+    cut = 0
+    for sample in samples(dataset, 12):
+        for k in range(3):
+            if not sample.labels["plate"]["present"][k]:
+                continue
+            box, plate = sample.labels["box"]["cxcywh"][k] * 160, sample.labels["plate"]["cxcywh"][k] * 160
+            slack = 2.6  # published boxes are a little off
+            assert (plate[:2] - plate[2:] / 2 >= box[:2] - box[2:] / 2 - slack).all()
+            assert (plate[:2] + plate[2:] / 2 <= box[:2] + box[2:] / 2 + slack).all()
+            cut += abs(float(plate[2] / plate[3]) - 2) > 0.2  # whole it is twice as wide as high
+    assert cut
+
+
 def test_hidden_pixels_leave_the_mask() -> None:
     dataset = clips(Bright(), RenderConditions(1.0, ["Occlusion"], (0.5, 0.5)), tasks=("seg",))
     for sample in samples(dataset):

@@ -179,15 +179,14 @@ def _plate(parts: ClipParts) -> Arrays:
     boxes = np.zeros((count, 4), dtype=np.float32)
     for k, (frame, crop) in enumerate(zip(parts.frames, parts.search, strict=True)):
         plate = parts.info.plates.get(frame)
-        if plate is None:
+        if plate is None or _stands_for_target(plate, parts.info, frame):
             continue
-        seen = (
-            0.0 if plate.box_xyxy is None else _share_seen(plate.box_xyxy, crop.affine, size, crop.rendered)
-        )
+        box = plate.box_xyxy
+        seen = 0.0 if box is None else _share_seen(box, crop.affine, size, crop.rendered)
         valid[k] = seen == 0 or seen >= LEAST_OF_PLATE
-        if plate.box_xyxy is not None and seen >= LEAST_OF_PLATE:
+        if box is not None and seen >= LEAST_OF_PLATE:
             present[k] = True
-            boxes[k] = _cxcywh(np.clip(box_in_view(plate.box_xyxy, crop.affine), 0, size), size)
+            boxes[k] = _cxcywh(np.clip(box_in_view(_uncut(box, crop), crop.affine), 0, size), size)
     return {"valid": valid, "present": present, "cxcywh": boxes}
 
 

@@ -15,15 +15,15 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from rich.table import Table
 
 from mtltrack.cli.command import make_console, run_command, say
-from mtltrack.core.registry import DATASETS
 from mtltrack.core.stopping import StopRule, stopped_seconds
+from mtltrack.data.build import build_dataset
 from mtltrack.losses.alert import alert_logit, stop_clock, zone_overlaps
 from mtltrack.metrics.events import MismatchScores, red_events
 
@@ -85,7 +85,7 @@ def simulate(
 
 def rendered(count: int, seed: int, rule: StopRule) -> Iterator[Timeline]:
     """Yield the visible frames of rendered clips."""
-    clips: Any = DATASETS.create("TrafficSequences", num_sequences=count, seed=seed)
+    clips = build_dataset({"TYPE": "TrafficSequences", "NUM_SEQUENCES": count, "SEED": seed})
     for i in range(clips.num_sequences):
         info = clips.sequence(i)
         x, y, w, h = info.boxes_xywh[info.visible].T

@@ -1,10 +1,10 @@
 """Moving blobs of a video from a fixed camera, followed from frame to frame: targets without a detector.
 
-OpenCV's background subtractor (MOG2) says which pixels move; shadows are left out, specks are opened away and
-holes closed. A track predicts its next box by the velocity of its last sightings, takes the blob with the
-largest IoU with that prediction, or else the nearest within one box size, and ends when it has missed for too
-long. Blobs that merge or split keep one track and start another: no more is needed to ask what a stop clock says of
-moving traffic.
+OpenCV's background subtractor (MOG2) says which pixels move; specks are opened away and holes closed. A track
+predicts its next box by the velocity of its last sightings, takes the blob with the largest IoU with that
+prediction, or else the nearest within one box size, and ends when it has missed for too long. Blobs that
+merge or split keep one track and start another: no more is needed to ask what a stop clock says of moving
+traffic.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,12 @@ from torch import nn
 from mtltrack.cli.build import build_tracker
 from mtltrack.core.config import Config, config_from_dict
 from mtltrack.core.errors import ConfigError, DataError
+from mtltrack.core.rle import decode_mask
 from mtltrack.core.types import Clip, FrameContext, TaskOutput, Tokens
 from mtltrack.data.crops import crop_affine
 from mtltrack.evaluation.online import OnlineTracker
+from mtltrack.evaluation.overlay import draw
+from mtltrack.evaluation.results import ResultFolder, read_tasks, write_results
 from mtltrack.models.tracker import Tracker
 
 BOX = [50.0, 40.0, 30.0, 20.0]
@@ -73,7 +77,9 @@ def settings(**data: Any) -> Config:
     backbone = {"TYPE": "vit_tiny_patch16_224", "EMBED_DIM": 24, "DEPTH": 1, "NUM_HEADS": 2}
     model = {"BACKBONE": backbone, "HEAD": {"NUM_CHANNELS": 16}}
     test = {"TASKS": data.pop("TASKS")} if "TASKS" in data else {}
-    return config_from_dict({"DATA": {**crops, **data}, "MODEL": model, "TEST": test}, script="ostrack")
+    heads = data.pop("HEADS", {})
+    values = {"DATA": {**crops, **data}, "MODEL": model, "TEST": test, "TASKS": heads}
+    return config_from_dict(values, script="ostrack")
 
 
 def make(heads: dict[str, nn.Module], tasks: list[str] | None = None, **data: Any) -> OnlineTracker:
@@ -208,3 +214,31 @@ def test_one_copy_to_the_host_whatever_runs(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(torch.Tensor, name, counting)
     tracker.track(frame(1))
     assert copies == ["cpu"]
+
+
+REAL = {
+    "cls": {"TYPE": "ClsHead", "HIDDEN_DIM": 8},
+    "alert": {"TYPE": "AlertHead"},
+    "ocr": {"TYPE": "OCRHead", "HIDDEN_DIM": 8, "WIDTH": 8},
+    "plate": {"TYPE": "PlateHead", "HIDDEN_DIM": 16},
+    "seg": {"TYPE": "SegHead", "HIDDEN_DIM": 8},
+}
+
+
+def test_the_five_heads_together(tmp_path: Path) -> None:
+    cfg = settings(DETAIL=DETAIL, HEADS=REAL)
+    tracker = OnlineTracker(build_tracker(cfg), cfg)
+    tracker.initialize(frame(), BOX, zones={"lane": ZONE})
+    lines = [{"frame": 1}]
+    for number in (2, 3):
+        answer = tracker.track(frame(number))
+        lines.append({"frame": number, "score": answer["score"], **answer["tasks"]})
+    folder = ResultFolder(tmp_path)
+    write_results(folder, "s", np.tile(BOX, (3, 1)), [0.1] * 3, lines)
+    said = read_tasks(folder.tasks("s"))[2]
+    assert set(said) == {"frame", "score", *REAL}
+    assert decode_mask(said["seg"]["mask"], "here").shape == (120, 160)
+    assert set(said["plate"]) == {"present", "confidence", "bbox"}
+    assert set(said["ocr"]) == {"text", "confidence", "characters", "fused"}
+    assert set(said["alert"]) == {"alert", "stopped", "overlap", "zone", "speed"}
+    assert draw(frame(), BOX, None, said, {"lane": np.array(ZONE)}).any()

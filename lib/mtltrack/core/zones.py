@@ -44,7 +44,7 @@ def parse_zones(text: str, name: str) -> dict[str, NDArray[np.float64]]:
         keys = [key for key, _ in pairs]
         for key in keys:
             if keys.count(key) > 1:
-                where = f"{name}:{_line_of(text, key)}"
+                where = f"{name}:{line_of_zone(text, key)}"
                 raise DataError(f"{where}: the zone '{key}' stands in the file twice. Rename one of them.")
         return dict(pairs)
 
@@ -58,12 +58,12 @@ def parse_zones(text: str, name: str) -> dict[str, NDArray[np.float64]]:
             f"Write {_EXAMPLE}"
         )
     return {
-        zone: check_polygon(points, f"{name}:{_line_of(text, zone)}: zone '{zone}'")
+        zone: check_polygon(points, f"{name}:{line_of_zone(text, zone)}: zone '{zone}'")
         for zone, points in content.items()
     }
 
 
-def _line_of(text: str, zone: str) -> int:
+def line_of_zone(text: str, zone: str) -> int:
     """Return the line, from 1, on which a zone's name stands as a key."""
     spellings = {json.dumps(zone), json.dumps(zone, ensure_ascii=False)}
     pattern = "|".join(re.escape(spelling) for spelling in sorted(spellings))

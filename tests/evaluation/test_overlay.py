@@ -144,6 +144,21 @@ def test_rows_of_the_panel() -> None:
     assert changed(GREY, title)[:40, :60].any() and not changed(GREY, title)[60:].any()
 
 
+def test_words_keep_out_of_the_targets_way() -> None:
+    left = draw(GREY, [300.0, 100.0, 50.0, 40.0], title="frame 1")
+    right = draw(GREY, [10.0, 10.0, 120.0, 80.0], title="frame 1")
+    wide = draw(GREY, [10.0, 10.0, 620.0, 80.0], title="frame 1")
+    assert area(changed(GREY, left)[:60])[2] < 200 and not changed(GREY, left)[:40, 400:].any()
+    assert area(changed(GREY, right)[:9])[0] > 400  # above the box only the words
+    assert area(changed(GREY, wide)[:9])[2] < 200  # no corner is free
+    middle, target = (270, 295), [200.0, 250.0, 150.0, 90.0]
+    around = np.s_[middle[1] - 4 : middle[1] + 4, middle[0] - 10 : middle[0] + 10]
+    free, taken = (draw(GREY, box, zones=ZONES) for box in (None, target))
+    assert len(np.unique(free[around])) > 4  # letters
+    assert len(np.unique(taken[around].reshape(-1, 3), axis=0)) == 1  # the tint alone
+    assert changed(free, taken)[260:300, 40:200].any()
+
+
 def frames_of(path: Path) -> tuple[list[np.ndarray], float]:
     video = cv2.VideoCapture(str(path))
     frames = []

@@ -59,8 +59,8 @@ class Canvas:
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(self.image, outlines, -1, colour, self.line, cv2.LINE_AA)
 
-    def polygon(self, points: NDArray[Any], colour: Colour, opacity: float) -> tuple[int, int] | None:
-        """Outline a polygon (V, 2), tint what is inside, and return the middle of the part in the frame."""
+    def polygon(self, points: NDArray[Any], colour: Colour, opacity: float) -> None:
+        """Outline a polygon (V, 2) and tint what is inside."""
         corners = np.round(np.clip(points, -8192, 8192) * (1 << _SUB)).astype(np.int32)
         inside = np.zeros((self.height, self.width), dtype=np.uint8)
         cv2.fillPoly(inside, [corners], (1,), cv2.LINE_8, _SUB)
@@ -70,10 +70,6 @@ class Canvas:
             tinted = cv2.addWeighted(part, 1 - opacity, np.full_like(part, colour), opacity, 0.0)
             cv2.copyTo(tinted, inside[y : y + h, x : x + w], part)
         cv2.polylines(self.image, [corners], True, colour, self.line, cv2.LINE_AA, _SUB)
-        if w == 0:
-            return None
-        moments = cv2.moments(inside, binaryImage=True)
-        return int(moments["m10"] / moments["m00"]), int(moments["m01"] / moments["m00"])
 
     def box(self, box_xyxy: Sequence[float], colour: Colour) -> None:
         """Outline the pixels that a box covers; one that isn't a number or has no size isn't drawn."""
@@ -99,13 +95,31 @@ class Canvas:
         part = self.image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
         part[:] = (part * (1 - opacity)).astype(np.uint8)
 
-    def label(self, text: str, middle: int, baseline: int, colour: Colour) -> None:
-        """Write a text on a dark ground, its middle at (middle, baseline), inside of the frame."""
-        edge, width = max(2, self.letters // 4), self.extent(text)
-        left = min(max(middle - width // 2, edge), max(self.width - width - edge, edge))
-        baseline = min(max(baseline, self.letters), self.height - edge)
-        self.darken(left - edge, baseline - self.letters, left + width + edge, baseline + edge, 0.45)
-        self.write(text, left, baseline, colour)
+    def name_area(
+        self, text: str, points: NDArray[Any], colour: Colour, avoid: Sequence[float] | None = None
+    ) -> None:
+        """Write the name of a polygon (V, 2) into it: in its middle, or near a corner.
+
+        Args:
+            text: the name.
+            points: the polygon; nothing is written where neither its middle nor a corner is in the frame.
+            colour: of the letters.
+            avoid: a box xyxy that should stay free.
+        """
+        middle = points.mean(axis=0)
+        edge, width, size = max(2, self.letters // 4), self.extent(text), self.letters
+        free: list[tuple[int, int]] = []
+        taken: list[tuple[int, int]] = []
+        for x, y in [middle, *(points + 0.25 * (middle - points))]:
+            if 0 <= x < self.width and 0 <= y < self.height:
+                left = min(max(int(x) - width // 2, edge), max(self.width - width - edge, edge))
+                baseline = min(max(int(y) + size // 2, size + edge), self.height - edge)
+                label = (left - edge, baseline - size, left + width + edge, baseline + edge)
+                (taken if avoid is not None and _meet(label, avoid) else free).append((left, baseline))
+        if free or taken:
+            left, baseline = (free or taken)[0]
+            self.darken(left - edge, baseline - size, left + width + edge, baseline + edge, 0.45)
+            self.write(text, left, baseline, colour)
 
     def tag(
         self,
@@ -148,21 +162,31 @@ class Canvas:
         cv2.line(self.image, (x, y), (x, y - round(radius * 0.65)), ink, thin, cv2.LINE_AA)
         cv2.line(self.image, (x, y), (x + round(radius * 0.5), y), ink, thin, cv2.LINE_AA)
 
-    def panel(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Write rows of a faint name and its value on a dark ground in the top left corner."""
+    def panel(self, rows: Sequence[tuple[str, str]], avoid: Sequence[float] | None = None) -> None:
+        """Write rows of a faint name and its value on a dark ground in the top left corner.
+
+        Args:
+            rows: names and values.
+            avoid: a box xyxy; when it is in the way, the panel stands in the top right corner, unless it is
+                in the way there, too.
+        """
         if not rows:
             return
         size, edge = self.letters, max(4, self.letters // 2)
         step = round(size * 1.4)
         second = edge + max((self.extent(f"{name}  ") for name, _ in rows if name), default=0)
         starts = [second if name else edge for name, _ in rows]
-        right = max(start + self.extent(text) for start, (_, text) in zip(starts, rows, strict=True)) + edge
-        free = self.border  # an alarm's frame doesn't cover it
-        self.darken(free, free, free + right, free + step * len(rows) + edge // 2)
+        width = max(start + self.extent(text) for start, (_, text) in zip(starts, rows, strict=True)) + edge
+        top = left = self.border  # an alarm's frame doesn't cover it
+        bottom, other = top + step * len(rows) + edge // 2, self.width - self.border - width
+        if avoid is not None and _meet((left, top, left + width, bottom), avoid):
+            if other > left and not _meet((other, top, other + width, bottom), avoid):
+                left = other
+        self.darken(left, top, left + width, bottom)
         for number, (start, (name, text)) in enumerate(zip(starts, rows, strict=True), start=1):
-            baseline = free + round(step * number - 0.25 * size) + edge // 4
-            self.write(name, free + edge, baseline, FAINT)
-            self.write(text, free + start, baseline, WHITE)
+            baseline = top + round(step * number - 0.25 * size) + edge // 4
+            self.write(name, left + edge, baseline, FAINT)
+            self.write(text, left + start, baseline, WHITE)
 
     def alarm(self, text: str, colour: Colour) -> None:
         """Frame the picture and write a text in the middle of its lower edge."""
@@ -174,3 +198,9 @@ class Canvas:
         left, top = max((self.width - width) // 2, 0), self.height - border - size - 2 * edge
         cv2.rectangle(self.image, (left, top), (left + width, self.height - 1), colour, -1)
         self.write(text, left + edge, top + edge + round(size * 0.86), WHITE, bold=True)
+
+
+def _meet(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether two boxes xyxy have an area in common."""
+    low = np.maximum(first[:2], second[:2])
+    return bool((np.minimum(first[2:], second[2:]) > low).all())

@@ -85,14 +85,14 @@ def draw(
     alerted = bool(alert.get("alert"))
     colour = ALERT_RGB if alerted else PREDICTION_RGB
     canvas = Canvas(rgb)
-    canvas.panel([*([("", title)] if title else []), *describe(said)])
-    _draw_zones(canvas, zones or {}, alert.get("zone") if alerted else None)
+    corners = None if prediction_xywh is None else _corners(prediction_xywh)
+    canvas.panel([*([("", title)] if title else []), *describe(said)], corners)
+    _draw_zones(canvas, zones or {}, alert.get("zone") if alerted else None, corners)
     if (mask := (said.get("seg") or {}).get("mask")) is not None:
         canvas.shade(decode_mask(mask, "the result's mask"), colour, _OPACITY["mask"])
     if truth_xywh is not None:
         canvas.box(_corners(truth_xywh), TRUTH_RGB)
-    if prediction_xywh is not None:
-        corners = _corners(prediction_xywh)
+    if corners is not None:
         canvas.box(corners, colour)
         if stopped := alert.get("stopped"):
             canvas.tag(clock(stopped), corners, colour, clock=True)
@@ -109,14 +109,15 @@ def _corners(box_xywh: Iterable[float]) -> list[float]:
     return [x, y, x + w, y + h]
 
 
-def _draw_zones(canvas: Canvas, zones: Mapping[str, NDArray[Any]], alerted: str | None) -> None:
+def _draw_zones(
+    canvas: Canvas, zones: Mapping[str, NDArray[Any]], alerted: str | None, target: list[float] | None
+) -> None:
     for name, points in zones.items():
         red = name == alerted
-        opacity = _OPACITY["alerted zone" if red else "zone"]
-        colour = ALERT_RGB if red else ZONE_RGB
-        middle = canvas.polygon(np.asarray(points, dtype=np.float64), colour, opacity)
-        if middle is not None:
-            canvas.label(name, *middle, WHITE if red else ZONE_RGB)
+        points = np.asarray(points, dtype=np.float64)
+        colour, opacity = (ALERT_RGB, "alerted zone") if red else (ZONE_RGB, "zone")
+        canvas.polygon(points, colour, _OPACITY[opacity])
+        canvas.name_area(name, points, WHITE if red else ZONE_RGB, target)
 
 
 def _draw_plate(canvas: Canvas, said: Mapping[str, Any]) -> None:

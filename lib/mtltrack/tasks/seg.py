@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -54,6 +54,10 @@ class SegHead(nn.Module):
 
     reads: tuple[str, ...] = (BOX,)
     decode_keys: tuple[str, ...] = ("logits",)
+    boundaries: ClassVar[dict[str, str]] = {
+        "box.score_map": "the scores only say where to look",
+        "box.boxes_cxcywh": "the box only says where a pixel lies",
+    }
 
     def __init__(
         self,

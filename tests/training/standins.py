@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -89,10 +89,13 @@ class TinyTracker(nn.Module):
     def unread_parameters(self) -> set[str]:
         return {"backbone.cls_token"}
 
-    def forward(self, clip: Clip, keep_rate: float | None = None) -> dict[str, TaskOutput]:
+    def forward(
+        self, clip: Clip, keep_rate: float | None = None, tasks: Iterable[str] | None = None
+    ) -> dict[str, TaskOutput]:
         self.keep_rates.append(keep_rate)
         features = self.backbone(clip.search)
-        return {task: head(features) for task, head in self.heads().items()}
+        wanted = self.heads() if tasks is None else ["box", *tasks]
+        return {task: head(features) for task, head in self.heads().items() if task in wanted}
 
 
 def make_tracker(seed: int = 0) -> TinyTracker:

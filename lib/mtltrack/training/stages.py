@@ -243,6 +243,12 @@ def enter_stage(tracker: Any, stage: Stage, batch_norm: str = "batch") -> None:
         freeze_batch_norm(tracker)
 
 
+def asleep(tracker: Any, stages: Sequence[Stage], number: int) -> frozenset[str]:
+    """Return the heads that no stage up to `number` (from 0) has trained or trains: they needn't run yet."""
+    begun = frozenset[str]().union(*(stage.losses for stage in stages[: number + 1]))
+    return frozenset(tracker.task_parts()) - begun
+
+
 def tell_progress(tracker: Any, stages: Sequence[Stage], number: int, epoch: int) -> None:
     """Tell heads that change while they learn (those with a `schedule`) how far they have come, in [0, 1].
 

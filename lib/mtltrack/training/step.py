@@ -51,6 +51,7 @@ class StepRunner:
         optimizer: as accelerate prepared it.
         lambdas: weight of each task.
         excluded: tasks whose losses are measured only.
+        asleep: tasks whose heads aren't even run, because they haven't begun to learn.
         mean: DATA.MEAN.
         std: DATA.STD.
         grad_clip_norm: largest norm of all gradients together; 0 leaves them as they are.
@@ -68,6 +69,7 @@ class StepRunner:
         mean: Sequence[float],
         std: Sequence[float],
         grad_clip_norm: float,
+        asleep: Collection[str] = (),
     ) -> None:
         self.accelerator = accelerator
         self.tracker = tracker
@@ -75,6 +77,7 @@ class StepRunner:
         self.optimizer = optimizer
         self.lambdas = lambdas
         self.excluded = frozenset(excluded)
+        self.asleep = frozenset(asleep)
         self.mean, self.std = list(mean), list(std)
         self.max_norm = grad_clip_norm
         self.parameters = [parameter for parameter in tracker.parameters() if parameter.requires_grad]
@@ -90,7 +93,7 @@ class StepRunner:
             TrainingError: ten steps in a row were not finite.
         """
         clips = [clip.to(self.accelerator.device) for clip in clips]
-        heads = self.tracker.heads()
+        heads = {task: head for task, head in self.tracker.heads().items() if task not in self.asleep}
         counts, ranks = label_counts(list(heads), clips), world_size()
         self._statistics.remember()
         reports: list[LossReport] = []
@@ -98,7 +101,9 @@ class StepRunner:
         for number, clip in enumerate(clips):
             last = number == len(clips) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                outputs = self.model(clip.normalised(self.mean, self.std), keep_rate=keep_rate)
+                outputs = self.model(
+                    clip.normalised(self.mean, self.std), keep_rate=keep_rate, tasks=list(heads)
+                )
                 report = total_loss(
                     heads, outputs, clip, self.lambdas, excluded=self.excluded, counts=counts, ranks=ranks
                 )

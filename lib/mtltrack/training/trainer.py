@@ -27,7 +27,7 @@ from mtltrack.training.optimizers import (
 from mtltrack.training.randomness import random_state, restore_random_state
 from mtltrack.training.reporting import EpochPlace, EpochReport
 from mtltrack.training.settings import Position, TrainSettings
-from mtltrack.training.stages import Stage, enter_stage, tell_progress
+from mtltrack.training.stages import Stage, asleep, enter_stage, tell_progress
 from mtltrack.training.step import StepRunner
 from mtltrack.training.validation import validate
 from mtltrack.training.weighting import world_size
@@ -243,6 +243,7 @@ class Trainer:
             mean=self.settings.mean,
             std=self.settings.std,
             grad_clip_norm=self.settings.grad_clip_norm,
+            asleep=asleep(self.tracker, self.stages, self.position.stage),
         )
 
     def leave(self, current: StageRun) -> None:

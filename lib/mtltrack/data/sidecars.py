@@ -20,6 +20,18 @@ from mtltrack.core.conditions import conditions
 from mtltrack.core.errors import DataError
 
 GROUPS = ("cv_response", "vlm_response")
+KNOWN_KEYS = (
+    "sequence_name",
+    "frame_id",
+    "frame_file",
+    "ground_truth_bbox",
+    *GROUPS,
+    "timestamp",
+    "mask",
+    "plate",
+    "alert",
+)
+"""The keys of a line; `frame_file` is for people."""
 
 
 @dataclass
@@ -36,6 +48,7 @@ class SidecarFile:
         boxes: [x1, y1, x2, y2], of the frames whose line has one with an area.
         lines: number of the frame's line, from 1.
         names: each `sequence_name` -> number of the first line that has it.
+        other_keys: each key that isn't read -> number of the first line that has it.
     """
 
     flags: dict[int, np.ndarray] = field(default_factory=dict)
@@ -47,6 +60,7 @@ class SidecarFile:
     boxes: dict[int, list[float]] = field(default_factory=dict)
     lines: dict[int, int] = field(default_factory=dict)
     names: dict[str, int] = field(default_factory=dict)
+    other_keys: dict[str, int] = field(default_factory=dict)
 
 
 def _number(value: Any) -> float:
@@ -143,6 +157,9 @@ def _read_line(line: Any, number: int, content: SidecarFile) -> list[str]:
     if frame in content.lines:
         return [f"frame_id {frame} has been on line {content.lines[frame]} already"]
     content.lines[frame] = number
+    for key in line:
+        if key not in KNOWN_KEYS:
+            content.other_keys.setdefault(key, number)
     faults: list[str] = []
     for key, check, table in _tables(content):
         if line.get(key) is not None:
@@ -178,12 +195,6 @@ def _add_flags(frame: int, flags: list[bool | None], content: SidecarFile) -> No
         content.flags[frame] = np.array([bool(flag) for flag in flags])
     if None in flags:
         content.unknown[frame] = np.array([flag is None for flag in flags])
-
-
-def known_keys() -> tuple[str, ...]:
-    """Return the keys of a line that are read, or that other programs write for people."""
-    own = [key for key, _, _ in _tables(SidecarFile())]
-    return ("frame_id", "frame_file", "sequence_name", *own, *GROUPS)
 
 
 def parse_sidecar(path: str | Path) -> tuple[SidecarFile, list[str]]:

@@ -34,26 +34,30 @@ class Still:
 
 
 def photograph(rng: np.random.Generator, plate: Plate) -> Still:
-    """Return a plate as a detector would cut it out of a photograph; a pure function of rng's state."""
-    picture = _tilt(rng, plate.image).astype(np.float32)
-    picture = _light(rng, picture)
+    """Return a plate as a detector would cut it out of a photograph; a pure function of rng's state.
+
+    How badly it was taken, from hardly at all to barely readable, is drawn for each picture.
+    """
+    badness = float(rng.random())
+    picture = _tilt(rng, plate.image, badness).astype(np.float32)
+    picture = _light(rng, picture, badness)
     width = float(np.exp(rng.uniform(np.log(64), np.log(200))))
     size = (round(width), max(12, round(picture.shape[0] * width / picture.shape[1])))
     picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    picture = _blur(rng, picture)
-    picture += rng.normal(0, rng.uniform(0, 9), picture.shape).astype(np.float32)
+    picture = _blur(rng, picture, badness)
+    picture += rng.normal(0, rng.uniform(0, 9) * badness, picture.shape).astype(np.float32)
     image = np.clip(picture, 0, 255).astype(np.uint8)
-    if rng.random() < 0.5:
+    if rng.random() < badness:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))]
         image = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
     return Still(image, plate.text, plate.kind)
 
 
-def _tilt(rng: np.random.Generator, image: Image) -> Image:
+def _tilt(rng: np.random.Generator, image: Image, badness: float) -> Image:
     """See the plate from one side: the smallest upright box around it, give or take a little."""
     h, w = image.shape[:2]
     corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
-    strong = rng.random() < 0.5
+    strong = rng.random() < badness
     turn = np.deg2rad(rng.normal(0, 5.0 if strong else 1.0))
     turned = (corners - [w / 2, h / 2]) @ np.array(
         [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
@@ -89,15 +93,15 @@ def _surroundings(rng: np.random.Generator, width: int, height: int) -> Image:
     return smooth
 
 
-def _light(rng: np.random.Generator, picture: FloatImage) -> FloatImage:
+def _light(rng: np.random.Generator, picture: FloatImage, badness: float) -> FloatImage:
     """Change contrast, brightness and colour; light falls off across the plate, or a shadow lies on it."""
     h, w = picture.shape[:2]
     grey = picture.mean()
-    contrast = rng.uniform(0.3, 1.1)
+    contrast = 1.1 - badness * rng.uniform(0, 0.8)
     cast = 1 + rng.normal(0, 0.12, 3)
-    level = rng.uniform(0.35, 1.25)
+    level = 1 + badness * rng.uniform(-0.65, 0.25)
     picture = ((picture - grey) * contrast + grey) * (level * cast).astype(np.float32)
-    angle, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.4)
+    angle, depth = rng.uniform(0, 2 * np.pi), badness * rng.uniform(0, 0.5)
     x, y = np.meshgrid(np.linspace(-1, 1, w), np.linspace(-1, 1, h))
     along = np.cos(angle) * x + np.sin(angle) * y
     if rng.random() < 0.25:
@@ -105,14 +109,14 @@ def _light(rng: np.random.Generator, picture: FloatImage) -> FloatImage:
     return (picture * (1 + depth * along)[..., None]).astype(np.float32)
 
 
-def _blur(rng: np.random.Generator, picture: FloatImage) -> FloatImage:
+def _blur(rng: np.random.Generator, picture: FloatImage, badness: float) -> FloatImage:
     """Out of focus, or moved along a short line; little enough that the text can be read."""
     width = picture.shape[1]
     draw = rng.random()
     if draw < 0.45:
-        return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.2, 0.25 + 0.007 * width))
+        return cv2.GaussianBlur(picture, (0, 0), 0.2 + badness * rng.uniform(0, 0.009 * width))
     if draw < 0.65:
-        length = max(2, round(rng.uniform(0.01, 0.03) * width))
+        length = max(1, round(badness * rng.uniform(0.01, 0.04) * width))
         kernel = np.zeros((2 * length + 1, 2 * length + 1), np.float32)
         angle = rng.uniform(0, np.pi)
         step = (length * np.cos(angle) / 2, length * np.sin(angle) / 2)
@@ -140,8 +144,8 @@ class RenderedPlates:
         DataError: an argument is out of range, or a format is unknown.
     """
 
-    labelled_tasks = ("ocr",)
     name = "RenderedPlates"
+    labelled_tasks = ("plate", "ocr")
 
     def __init__(self, num_sequences: int = 20000, seed: int = 0, kinds: Sequence[str] | None = None) -> None:
         if num_sequences < 1 or seed < 0:

@@ -93,7 +93,8 @@ class StageAuditor:
 
     def _measured(self) -> tuple[Measurement, Wiring]:
         losses, calls = self.passes.run()
-        wiring = Wiring(self.tracker, self.stage, self.passes.uses(losses, calls))
+        given = {task: set(call.edges) for task, call in calls.items()}
+        wiring = Wiring(self.tracker, self.stage, given, self.passes.uses(losses, calls))
         found = measure(self.tracker, losses, calls, wiring, self.model_stages)
         compare(found, wiring, self.model_stages, self.options.limits)
         return found, wiring
@@ -168,7 +169,10 @@ class StageAuditor:
         live = {key for (key, _), cell in found.cells.items() if cell.reading.live}
         for term, loss in first.items():
             if term.key in live and torch.equal(loss, other[term]):
-                message = "it doesn't change when the images do: it is computed from a tensor of another pass"
+                message = (
+                    "it doesn't change when the images do: it is computed from a tensor of another pass, or "
+                    "what it reads is overwritten"
+                )
                 yield Finding("stale", term.key, message)
 
     # ----------------------------------------------------------------------------------- history and a step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -26,18 +27,22 @@ class Trace:
     target: Tensor
 
     @property
+    def goal(self) -> int:
+        return self.recorder.number(self.target)
+
+    @property
     def operations(self) -> list[Operation]:
         return self.recorder.operations
 
     def between(self, sources: Collection[Tensor]) -> tuple[list[int], set[int]]:
         """Return the numbers of the operations between `sources` and the loss, and all tensors after them."""
-        after = {id(tensor) for tensor in sources}
+        after = {self.recorder.number(tensor) for tensor in sources}
         forward = []
         for number, operation in enumerate(self.operations):
             if after.intersection(operation.inputs):
                 after.update(operation.outputs)
                 forward.append(number)
-        before, path = {id(self.target)}, []
+        before, path = {self.goal}, []
         for number in reversed(range(len(self.operations))):
             operation = self.operations[number]
             if before.intersection(operation.outputs):
@@ -49,7 +54,7 @@ class Trace:
         self, path: Collection[int], after: set[int], stops: Callable[[Operation, set[int]], bool]
     ) -> list[Operation]:
         """Walk back from the loss along `path` and return the operations at which `stops` first says so."""
-        wanted, found = {id(self.target)}, []
+        wanted, found = {self.goal}, []
         for number in sorted(path, reverse=True):
             operation = self.operations[number]
             if not wanted.intersection(operation.outputs):
@@ -83,7 +88,7 @@ def record(
         found = torch.autograd.grad(target, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, found, strict=True):
             if gradient is not None:
-                recorder._take(id(parameter), gradient)
+                recorder.take(recorder.number(parameter), gradient)
     return trace
 
 
@@ -106,7 +111,7 @@ def why_missing(trace: Trace, sources: Collection[Tensor], *, zeros: bool) -> st
         ]
         if left:
             return f"the value leaves torch: {_named(left)}"
-        if not any(id(trace.target) in operation.outputs for operation in trace.operations):
+        if not any(trace.goal in operation.outputs for operation in trace.operations):
             return "the loss wasn't made by this forward pass: it holds a tensor of an earlier one"
         return "nothing that the loss reads was made with these parameters: they are unused"
 
@@ -129,7 +134,7 @@ def _where_flat(trace: Trace, path: Collection[int], after: set[int]) -> list[Op
 
     def zeroed(operation: Operation, inputs: set[int]) -> bool:
         alive = any(largest.get(number, 0.0) > 0 for number in operation.outputs)
-        alive = alive or id(trace.target) in operation.outputs
+        alive = alive or trace.goal in operation.outputs
         return alive and not any(largest.get(number, 0.0) > 0 for number in inputs)
 
     return trace.nearest(path, after, zeroed)
@@ -155,19 +160,19 @@ def why_not_finite(trace: Trace) -> str:
         if any(not finite.get(number, True) for number in operation.outputs) and all(
             finite.get(number, True) for number in operation.inputs
         ):
-            if not finite.get(id(trace.target), True):
+            if not finite.get(trace.goal, True):
                 return f"the first value that isn't finite comes from {operation}"
     largest = trace.recorder.largest
-    for operation in reversed(trace.operations):
-        made = [largest[number] for number in operation.outputs if number in largest]
-        took = [largest[number] for number in operation.inputs if number in largest]
-        if made and all(map(_is_finite, made)) and not all(map(_is_finite, took)):
-            return f"the first gradient that isn't finite comes from {operation}"
+    broken = {number for number, value in largest.items() if not math.isfinite(value)}
+    readers: dict[int, list[Operation]] = {}
+    for operation in trace.operations:
+        for number in broken.intersection(operation.inputs):
+            readers.setdefault(number, []).append(operation)
+    # a tensor whose readers all got finite gradients got its own from one of them
+    made = [found for found in readers.values() if not any(broken.intersection(op.outputs) for op in found)]
+    if made:
+        return f"the first gradient that isn't finite comes from {_named(made[-1])}"
     return "the place wasn't found"
-
-
-def _is_finite(value: float) -> bool:
-    return value - value == 0
 
 
 def _named(operations: Collection[Operation]) -> str:

@@ -20,6 +20,7 @@ from mtltrack.training.stages import Stage
 Uses = Mapping[str, Mapping[str, set[Edge]]]  # task -> term -> edges that the term depends on
 
 
+CHIEF = ("search", "features")  # what a source is read for where nothing else is known
 MAY = "?"  # ends a name in a head's `reaches` where the gradient may be zero
 
 
@@ -47,28 +48,36 @@ class Wiring:
             `reaches` (term -> stages of the head that it reaches, as the report names them; "size?" may be
             zero) and `boundaries` ("plate.cxcywh" -> why the head reads it without gradient).
         stage: of training.
+        given: task -> edges over which its head is handed something.
         uses: from `inputs.used_edges`; a task that isn't in it is taken to read the tokens and all that its
             head declares.
     """
 
-    def __init__(self, tracker: Any, stage: Stage, uses: Uses) -> None:
+    def __init__(self, tracker: Any, stage: Stage, given: Mapping[str, set[Edge]], uses: Uses) -> None:
         self.stage = stage
         self.heads: dict[str, Any] = dict(tracker.heads())
         self.trunk = [part for part in tracker.tracker_parts() if part != BOX]
         self.unread = set(tracker.unread_parameters())
         graph = getattr(tracker, "graph", None)
         self.detach: Mapping[str, Any] = {} if graph is None else graph.detach
-        self.uses = uses
+        self.given, self.uses = given, uses
 
     # ------------------------------------------------------------------------------------------------ edges
 
     def edges(self, task: str, term: str | None = None) -> set[Edge]:
-        """Return what a term, or any term of the task, depends on."""
-        if task in self.uses:
-            terms = self.uses[task]
-            return set().union(*terms.values()) if term is None else set(terms.get(term, ()))
-        reads = getattr(self.heads[task], "reads", ())
-        return {Edge(TOKENS, "search", task)} | {Edge(name, "features", task) for name in reads}
+        """Return what a term, or any term of the task, depends on.
+
+        A head that depends on nothing of what it declares to read is held to its word: else a loss whose
+        inputs are all overwritten would be due nowhere.
+        """
+        reads = set(getattr(self.heads[task], "reads", ()))
+        if task not in self.uses:
+            return {Edge(TOKENS, "search", task)} | {Edge(name, "features", task) for name in reads}
+        every: set[Edge] = set().union(*self.uses[task].values())
+        found = every if term is None else self.uses[task].get(term, set())
+        sources = {edge.source for edge in every}
+        owed = reads - sources if sources else reads | {TOKENS}
+        return found | {edge for edge in self.given[task] if edge.source in owed and edge.name in CHIEF}
 
     def boundary(self, edge: Edge) -> str | None:
         """Return why an edge is declared to carry no gradient, or None where it should."""
@@ -101,10 +110,20 @@ class Wiring:
 
     # ---------------------------------------------------------------------------------------- model stages
 
-    def reached(self, task: str, term: str | None = None) -> dict[str, str]:
-        """Return the parts that the gradient of a term reaches, each with the way that it comes."""
+    def reached(self, task: str, term: str | None = None, *, every: bool = False) -> dict[str, str]:
+        """Return the parts that the gradient of a term reaches, each with the way that it comes.
+
+        Args:
+            task: of the term.
+            term: None for any of the task.
+            every: follow every edge that is there, also those on which nothing depends.
+        """
         ways = {task: task}
-        stack = [(edge, task) for edge in sorted(self.edges(task, term))]
+
+        def edges(task: str, term: str | None) -> list[Edge]:
+            return sorted(self.edges(task, term) | (self.given.get(task, set()) if every else set()))
+
+        stack = [(edge, task) for edge in edges(task, term)]
         while stack:
             edge, way = stack.pop()
             if self.boundary(edge) is not None:
@@ -115,7 +134,7 @@ class Wiring:
                     ways.setdefault(part, way)
             elif edge.source not in ways:
                 ways[edge.source] = way
-                stack += [(further, way) for further in sorted(self.edges(edge.source))]
+                stack += [(further, way) for further in edges(edge.source, None)]
         return ways
 
     def trains(self, model_stage: ModelStage) -> bool:
@@ -134,6 +153,8 @@ class Wiring:
         if part == task:
             return self._own(task, term, model_stage)
         ways = self.reached(task, term)
+        if part not in ways and part in self.reached(task, term, every=True):
+            return Expected(Need.ALLOWED, "the loss doesn't depend on it here")
         if part not in ways:
             return Expected(Need.FORBIDDEN, f"the task graph has no way from {task} to {part}")
         if part in self.trunk:

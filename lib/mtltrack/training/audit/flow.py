@@ -101,13 +101,19 @@ class FlowRecorder(TorchFunctionMode):
     def __post_init__(self) -> None:
         super().__init__()
         self._alive: dict[int, Tensor] = {}
+        self._numbers: dict[int, int] = {}
         self._names = {id(module): name for name, module in self.model.named_modules()}
         self._off: Place | None = None
 
     def number(self, tensor: Tensor) -> int:
-        """Return the number of a tensor."""
+        """Return the number of a tensor: another one each time that it is written in place."""
         self._alive[id(tensor)] = tensor
-        return id(tensor)
+        return self._numbers.setdefault(id(tensor), len(self._numbers))
+
+    def _renumbered(self, tensor: Tensor) -> int:
+        self._alive[id(tensor)] = tensor
+        self._numbers[id(tensor)] = -len(self.operations) - 1  # no tensor that was made has a negative one
+        return self._numbers[id(tensor)]
 
     def __torch_function__(
         self,
@@ -122,21 +128,25 @@ class FlowRecorder(TorchFunctionMode):
         if name in ("__get__", "__set__"):
             name = getattr(getattr(func, "__self__", None), "__name__", name)
         if name == "_set_grad_enabled":
-            self._off = None if args and args[0] else self._place(sys._getframe(1))
+            if args and args[0]:
+                self._off = None
+            elif torch.is_grad_enabled():
+                self._off = self._place(sys._getframe(1))
             return func(*args, **kwargs)
         if name in SILENT or name in SHAPE_ONLY or name.startswith("register_"):
             return func(*args, **kwargs)
         read = list(_tensors((args, kwargs)))
         inputs = tuple(self.number(tensor) for tensor in read)
-        needed = frozenset(id(tensor) for tensor in read if tensor.requires_grad)
+        needed = frozenset(self.number(tensor) for tensor in read if tensor.requires_grad)
         result = func(*args, **kwargs)
         in_place = _writes(name) and bool(args) and isinstance(args[0], Tensor)
-        made = [tensor for tensor in _tensors(result) if id(tensor) not in inputs or in_place]
         if in_place:
-            made += [args[0], *([args[0]._base] if args[0]._base is not None else [])]
+            made = [args[0], *([args[0]._base] if args[0]._base is not None else [])]
+        else:
+            made = [tensor for tensor in _tensors(result) if all(tensor is not other for other in read)]
         if made or name in LEAVES_TORCH:
             place = self._place(sys._getframe(1))
-            outputs = tuple(self.number(tensor) for tensor in made)
+            outputs = tuple(self._renumbered(t) if in_place else self.number(t) for t in made)
             graph = any(tensor.requires_grad for tensor in made)
             off = None if torch.is_grad_enabled() else self._off or place
             self.operations.append(Operation(name, place, inputs, outputs, needed, graph, in_place, off))
@@ -147,12 +157,13 @@ class FlowRecorder(TorchFunctionMode):
         for tensor in made:
             if not tensor.is_floating_point():
                 continue
-            number = id(tensor)
+            number = self.number(tensor)
             self.finite[number] = bool(torch.isfinite(tensor.detach()).all())
             if self.gradients and tensor.requires_grad:
-                tensor.register_hook(lambda gradient, number=number: self._take(number, gradient))
+                tensor.register_hook(lambda gradient, number=number: self.take(number, gradient))
 
-    def _take(self, number: int, gradient: Tensor) -> None:
+    def take(self, number: int, gradient: Tensor) -> None:
+        """Note the gradient of a tensor."""
         largest = float(gradient.detach().abs().max()) if gradient.numel() else 0.0
         self.largest[number] = max(largest, self.largest.get(number, 0.0)) if largest == largest else largest
 

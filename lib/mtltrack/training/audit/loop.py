@@ -135,8 +135,13 @@ def observe_step(tracker: Any, current: Any, clip: Clip, keep_rate: float | None
 
     handle = current.optimizer.register_step_pre_hook(note)
     limit, current.runner.max_norm = current.runner.max_norm, 0.0
+    refused: str | None = None
+    norm = float("nan")
     try:
         result = current.runner.run([clip], keep_rate)
+        refused, norm = result.refused, float(result.grad_norm)
+    except RuntimeError as error:  # autograd's own, TrainingError among them
+        refused = str(error).splitlines()[0]
     finally:
         handle.remove()
         current.runner.max_norm = limit
@@ -144,7 +149,7 @@ def observe_step(tracker: Any, current: Any, clip: Clip, keep_rate: float | None
     left = [
         name for name, p in tracker.named_parameters() if p.grad is not None and bool((p.grad != 0).any())
     ]
-    return ObservedStep(seen, result.refused, changed, left, float(result.grad_norm))
+    return ObservedStep(seen, refused, changed, left, norm)
 
 
 def optimizer_groups(tracker: Any, optimizer: Optimizer, changed: set[str]) -> list[Group]:
@@ -166,7 +171,7 @@ def check_step(
 ) -> Iterator[Finding]:
     """Check what a step did against the gradient that it should have had."""
     if step.refused is not None:
-        yield Finding("step", "optimizer step", f"it was refused: {step.refused}")
+        yield Finding("step", "optimizer step", f"it wasn't made: {step.refused}")
         return
     if step.left:
         message = f"gradients are left for the next step to add to: {listed(step.left)}"

@@ -126,7 +126,10 @@ def _by_size(
 ) -> Iterator[tuple[str, str, Verdict]]:
     for column in found.columns:
         live = [stage for stage in stages if found.cells[column.key, stage.name].verdict is Verdict.CONNECTED]
-        readings = [(found.cells[column.key, stage.name].reading, stage.entries) for stage in live]
+        readings = [
+            (found.cells[column.key, stage.name].reading, stage.entries, stage.part == column.task)
+            for stage in live
+        ]
         for stage, verdict in zip(live, sizes(readings, limits), strict=True):
             yield column.key, stage.name, verdict
 

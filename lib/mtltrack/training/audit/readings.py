@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -85,7 +86,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a gradient is too small or too large, beside the median of the same loss over its live stages.
+    """Where a gradient is too small or too large, beside the median of the same loss in its own head.
 
     Compared are root mean squares, so that a stage's number of parameters doesn't count.
 
@@ -113,20 +114,21 @@ def judge(reading: Reading, expected: Expected) -> Verdict:
     return Verdict.MISSING if expected.need is Need.REQUIRED else Verdict.NONE
 
 
-def sizes(readings: Sequence[tuple[Reading, int]], limits: Limits) -> list[Verdict]:
+def sizes(readings: Sequence[tuple[Reading, int, bool]], limits: Limits) -> list[Verdict]:
     """Compare the sizes of one loss's gradients on its stages.
 
     Args:
-        readings: each with its number of entries, live ones only.
+        readings: live ones only, each with its number of entries and whether it is of the loss's own head.
         limits: see `Limits`.
 
     Returns:
         CONNECTED, VANISHING or EXPLODING for each.
     """
-    means = [reading.norm / math.sqrt(count) for reading, count in readings]
+    means = [reading.norm / math.sqrt(count) for reading, count, _ in readings]
+    own = [mean for mean, (_, _, is_own) in zip(means, readings, strict=True) if is_own]
     if not means:
         return []
-    middle = sorted(means)[len(means) // 2]
+    middle = statistics.median(own or means)
     found = []
     for mean in means:
         if mean < limits.vanishing * middle:

@@ -12,7 +12,7 @@ from mtltrack.core.types import Clip
 from mtltrack.training.audit.auditor import AuditOptions, StageAuditor
 from mtltrack.training.audit.report import AuditReport, Finding, StageAudit
 from mtltrack.training.audit.state import left_as_found, without_chance
-from mtltrack.training.settings import TrainSettings
+from mtltrack.training.settings import Position, TrainSettings
 from mtltrack.training.stages import Stage
 from mtltrack.training.trainer import Trainer
 
@@ -51,10 +51,13 @@ def audit_trainer(
     report = AuditReport(model or type(tracker).__name__, about)
     tracker.to(trainer.accelerator.device)
     report.boundaries = declared_boundaries(tracker)
+    position = trainer.position
     for stage, epoch, name in _phases(trainer.stages):
+        trainer.position = Position(stage=trainer.stages.index(stage))
         with left_as_found(tracker), without_chance(tracker):
             report.stages.append(_audit_stage(trainer, stage, epoch, clip, options or AuditOptions()))
             report.stages[-1].name = name
+    trainer.position = position
     return report
 
 

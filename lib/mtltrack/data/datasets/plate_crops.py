@@ -50,7 +50,7 @@ class PlateCrops(StoredSequences):
         DataError: a line without file or text, a picture that isn't there, or nothing in this split.
     """
 
-    labelled_tasks = ("plate", "ocr")
+    labelled_tasks = ("ocr",)
 
     def __init__(
         self,

@@ -145,7 +145,7 @@ class RenderedPlates:
     """
 
     name = "RenderedPlates"
-    labelled_tasks = ("plate", "ocr")
+    labelled_tasks = ("ocr",)
 
     def __init__(self, num_sequences: int = 20000, seed: int = 0, kinds: Sequence[str] | None = None) -> None:
         if num_sequences < 1 or seed < 0:

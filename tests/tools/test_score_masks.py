@@ -21,6 +21,16 @@ SEG = "TASKS.seg={TYPE: SegHead, HIDDEN_DIM: 8, STEM: 4}"
 FRAMES = 5
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file of an untrained network's weights."""
+    cfg = load_config(find_config("ostrack", "ostrack_tiny"), [SEG], script="ostrack")
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "weights.pth"
+    torch.save({"net": build_tracker(cfg, "ostrack").state_dict()}, path)
+    return str(path)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A rectangle of 40 x 20 pixels that stands still for two frames, then jumps 20 pixels to the right."""
@@ -41,20 +51,10 @@ def test_a_filled_box_holds_the_pixels_whose_centres_it_holds() -> None:
 
 
 def test_scores_of_head_and_boxes_are_told(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cfg = load_config(find_config("ostrack", "ostrack_tiny"), [SEG], script="ostrack")
-    torch.manual_seed(0)
-    torch.save({"net": build_tracker(cfg, "ostrack").state_dict()}, tmp_path / "weights.pth")
     out = tmp_path / "scores" / "masks.json"
-    arguments = [
-        "ostrack",
-        "ostrack_tiny",
-        "--checkpoint",
-        str(tmp_path / "weights.pth"),
-        "--data",
-        str(root),
-    ]
+    arguments = ["ostrack", "ostrack_tiny", "--checkpoint", weights, "--data", str(root)]
     assert masks.main([*arguments, "--out", str(out), "--cfg-options", SEG]) == 0
     printed = capsys.readouterr().out
     assert "mask head" in printed and "first box, held still" in printed
@@ -75,20 +75,17 @@ def test_scores_of_head_and_boxes_are_told(
         (["--data", "{root}"], r"ostrack_tiny.yaml has no task seg; its tasks: none"),
         (["--data", "{root}", "--frames", "car=1:3"], "RANGES names the sequence 'car', which isn't in"),
         (
-            ["--data", "{root}", "--frames", "box=1:2", "--checkpoint", "{root}/w.pth", "--cfg-options", SEG],
+            ["--data", "{root}", "--frames", "box=1:2", "--checkpoint", "{weights}", "--cfg-options", SEG],
             r"'box' needs at least three frames, the first with the target's mask; found 2",
         ),
     ],
 )
 def test_what_can_be_mended_is_said(
-    root: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    root: Path, weights: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cfg = load_config(find_config("ostrack", "ostrack_tiny"), [SEG], script="ostrack")
-    torch.save({"net": build_tracker(cfg, "ostrack").state_dict()}, root / "w.pth")
-    filled = [argument.replace("{root}", str(root)) for argument in arguments]
+    filled = [argument.replace("{root}", str(root)).replace("{weights}", weights) for argument in arguments]
     assert masks.main(["ostrack", "ostrack_tiny", *filled]) == 1
-    error = capsys.readouterr().err
-    assert message in error
+    assert message in capsys.readouterr().err
 
 
 def test_help_says_what_is_measured(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from mtltrack.core.registry import DATASETS
 from mtltrack.data.annotations import decode_text
 from mtltrack.data.datasets.base import StoredSequences
 from mtltrack.data.images import image_size
-from mtltrack.data.sequences import SequenceInfo
+from mtltrack.data.sequences import PlateLabel, SequenceInfo
 from mtltrack.data.stores import open_store
 from mtltrack.data.synthetic.plate_photos import still_plate
 
@@ -107,7 +107,8 @@ class PlateCrops(StoredSequences):
         row = self._rows[i]
         width, height = image_size(self.store.read(row.file), self.store.locate(row.file))
         where = f"{self.store.locate(self.labels)}:{row.line}"
-        return still_plate(row.file, (height, width), row.text, where)
+        plate = PlateLabel((0.0, 0.0, float(width), float(height)), row.text, where)
+        return still_plate(row.file, (height, width), plate)
 
     def _image_key(self, i: int, frame: int) -> str:  # noqa: ARG002  # a still image has one frame
         return self._rows[i].file

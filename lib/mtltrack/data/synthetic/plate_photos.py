@@ -1,4 +1,4 @@
-"""Pictures of rendered plates as a camera would see them: tilted, blurred, small, badly lit."""
+"""Pictures of rendered plates as a camera sees them: on a piece of vehicle, tilted, blurred, badly lit."""
 
 from __future__ import annotations
 
@@ -14,47 +14,55 @@ from mtltrack.core.registry import DATASETS
 from mtltrack.data.sequences import PlateLabel, SequenceInfo
 from mtltrack.data.synthetic.plates import Plate, draw_plate, plate_kinds
 
+PLATE_WIDTHS = (64, 200)  # pixels, least and most
+MARGINS = (0.35, 0.8)  # most of what is to be seen beside the plate, shares of its width and height
+
 Image = NDArray[np.uint8]
 FloatImage = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Still:
-    """A picture that a plate fills.
+    """A picture with a plate in it.
 
     Attributes:
         image: (h, w, 3) uint8 RGB.
+        box_xyxy: the smallest upright box around the plate, in pixels of the picture.
         text: what the plate says.
         kind: its format.
     """
 
     image: Image
+    box_xyxy: tuple[float, float, float, float]
     text: str
     kind: str
 
 
 def photograph(rng: np.random.Generator, plate: Plate) -> Still:
-    """Return a plate as a detector would cut it out of a photograph; a pure function of rng's state.
+    """Return a plate with a little of what is around it; a pure function of rng's state.
 
     How badly it was taken, from hardly at all to barely readable, is drawn for each picture.
     """
     badness = float(rng.random())
-    picture = _tilt(rng, plate.image, badness).astype(np.float32)
-    picture = _light(rng, picture, badness)
-    width = float(np.exp(rng.uniform(np.log(64), np.log(200))))
-    size = (round(width), max(12, round(picture.shape[0] * width / picture.shape[1])))
+    view, box = _tilt(rng, plate.image, badness)
+    picture = _light(rng, view.astype(np.float32), badness)
+    width = float(np.exp(rng.uniform(*np.log(PLATE_WIDTHS))))
+    scale = width / (box[2] - box[0])
+    size = (round(picture.shape[1] * scale), max(12, round(picture.shape[0] * scale)))
+    box *= np.array([*size, *size]) / np.array([*view.shape[1::-1], *view.shape[1::-1]])
     picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    picture = _blur(rng, picture, badness)
+    picture = _blur(rng, picture, badness, width)
     picture += rng.normal(0, rng.uniform(0, 9) * badness, picture.shape).astype(np.float32)
     image = np.clip(picture, 0, 255).astype(np.uint8)
     if rng.random() < badness:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))]
         image = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
-    return Still(image, plate.text, plate.kind)
+    x1, y1, x2, y2 = box.tolist()
+    return Still(image, (x1, y1, x2, y2), plate.text, plate.kind)
 
 
-def _tilt(rng: np.random.Generator, image: Image, badness: float) -> Image:
-    """See the plate from one side: the smallest upright box around it, give or take a little."""
+def _tilt(rng: np.random.Generator, image: Image, badness: float) -> tuple[Image, NDArray[np.float64]]:
+    """See the plate from one side, on a piece of vehicle; also return the box around it, x1, y1, x2, y2."""
     h, w = image.shape[:2]
     corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
     strong = rng.random() < badness
@@ -66,15 +74,15 @@ def _tilt(rng: np.random.Generator, image: Image, badness: float) -> Image:
     turned[:, 1] *= 1 + rng.normal(0, 0.08 if strong else 0.02) * np.sign(turned[:, 0])  # one end nearer
     turned[:, 0] *= rng.uniform(0.75, 1.1)  # from the side, or not quite the nominal proportions
     low, high = turned.min(0), turned.max(0)
-    slack = rng.uniform(-0.03, 0.08, (2, 2)) * (high - low)[None] * [[1, 1], [1, 1]]
-    low, high = low - slack[0], high + slack[1]
-    size = np.maximum(8, np.ceil(high - low)).astype(int)
-    matrix = cv2.getPerspectiveTransform(corners, (turned - low).astype(np.float32))
+    margins = rng.uniform(0, MARGINS, (2, 2)) * (high - low)  # before and behind, of width and height
+    start = low - margins[0]
+    size = np.ceil(high + margins[1] - start).astype(int)
+    matrix = cv2.getPerspectiveTransform(corners, (turned - start).astype(np.float32))
     canvas = _surroundings(rng, int(size[0]), int(size[1]))
     cv2.warpPerspective(
         image, matrix, (int(size[0]), int(size[1])), canvas, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT
     )
-    return canvas
+    return canvas, np.concatenate([low - start, high - start])
 
 
 def _surroundings(rng: np.random.Generator, width: int, height: int) -> Image:
@@ -109,9 +117,8 @@ def _light(rng: np.random.Generator, picture: FloatImage, badness: float) -> Flo
     return (picture * (1 + depth * along)[..., None]).astype(np.float32)
 
 
-def _blur(rng: np.random.Generator, picture: FloatImage, badness: float) -> FloatImage:
-    """Out of focus, or moved along a short line; little enough that the text can be read."""
-    width = picture.shape[1]
+def _blur(rng: np.random.Generator, picture: FloatImage, badness: float, width: float) -> FloatImage:
+    """Out of focus, or moved along a short line; little enough for a plate `width` pixels wide to be read."""
     draw = rng.random()
     if draw < 0.45:
         return cv2.GaussianBlur(picture, (0, 0), 0.2 + badness * rng.uniform(0, 0.009 * width))
@@ -131,7 +138,7 @@ def _blur(rng: np.random.Generator, picture: FloatImage, badness: float) -> Floa
 
 @DATASETS.register_module()
 class RenderedPlates:
-    """Stills of rendered plates: the whole picture is plate and target. They teach the reader alone.
+    """Stills of rendered plates, each on a piece of vehicle that is the target. They teach to read.
 
     Picture i is a pure function of seed and i; a longer set starts with the pictures of a shorter one.
 
@@ -145,7 +152,7 @@ class RenderedPlates:
     """
 
     name = "RenderedPlates"
-    labelled_tasks = ("ocr",)
+    labelled_tasks = ("plate", "ocr")
 
     def __init__(self, num_sequences: int = 20000, seed: int = 0, kinds: Sequence[str] | None = None) -> None:
         if num_sequences < 1 or seed < 0:
@@ -187,9 +194,8 @@ class RenderedPlates:
     def sequence(self, i: int) -> SequenceInfo:
         """Return the labels of picture `i`."""
         still = self.still(i)
-        return still_plate(
-            self.sequence_name(i), still.image.shape[:2], still.text, f"{self.name} picture {i}"
-        )
+        label = PlateLabel(still.box_xyxy, still.text, f"{self.name} picture {i}")
+        return still_plate(self.sequence_name(i), still.image.shape[:2], label)
 
     def image(self, i: int, frame: int) -> Image:  # noqa: ARG002  # a still image has one frame
         """Return picture `i` as (H, W, 3) uint8 RGB."""
@@ -200,14 +206,13 @@ class RenderedPlates:
         raise DataError(f"{self.name} has no masks; it labels plate and text.")
 
 
-def still_plate(name: str, shape: tuple[int, ...], text: str, where: str) -> SequenceInfo:
-    """Return what is known of a still image that a plate fills.
+def still_plate(name: str, shape: tuple[int, ...], plate: PlateLabel) -> SequenceInfo:
+    """Return what is known of a still image of a plate, which is cut around as a whole.
 
     Args:
         name: of the sequence.
         shape: height and width of the image in pixels.
-        text: what the plate says.
-        where: file and line that say so, for messages.
+        plate: where it is and what it says.
     """
     height, width = shape
     return SequenceInfo(
@@ -216,7 +221,7 @@ def still_plate(name: str, shape: tuple[int, ...], text: str, where: str) -> Seq
         np.array([True]),
         is_video=False,
         whole_length=1,
-        plates={0: PlateLabel((0.0, 0.0, float(width), float(height)), text, where)},
+        plates={0: plate},
         box_labelled=False,
         has_text=True,
     )

@@ -126,12 +126,19 @@ def test_a_small_target_has_low_resolution_without_any_rendering() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strength", "left", "flagged"), [(0.4, 66, False), (0.9, 23.5, False), (1.0, 15, True)]
+    ("target", "strength", "left", "flagged"),
+    [
+        (200, 0.4, 66, False),
+        (200, 0.9, 23.5, False),
+        (200, 1.0, 15, True),
+        (126, 0.4, 17.16, False),  # faint, but two thirds of it are left
+        (126, 0.5, 14.95, True),
+    ],
 )
-def test_low_contrast(strength: float, left: float, flagged: bool) -> None:
-    """The target is 100 levels brighter than its surroundings, and keeps 1 - 0.85 * strength of that."""
-    effect, flags = drawn("Low Contrast Object", strength)
-    view = scene()
+def test_low_contrast(target: int, strength: float, left: float, flagged: bool) -> None:
+    """The surroundings are at 100; the target keeps 1 - 0.85 * strength of its difference."""
+    view = scene(target=target)
+    effect, flags = drawn("Low Contrast Object", strength, view=view)
     assert isinstance(effect, Fade)
     assert effect.contrast(view.image, SAME) == pytest.approx(left, abs=0.6)
     assert flags == ({"Low Contrast Object"} if flagged else set())

@@ -102,8 +102,10 @@ def _fade(view: SceneView, strength: float, numbers: Numbers) -> Effect:  # noqa
 
 
 def _is_faint(effect: Effect, view: SceneView) -> bool:
-    """What is left of the target differs from its surroundings by less than 20 of 255 levels, rms."""
-    return isinstance(effect, Fade) and effect.contrast(view.image, view.affine) < 20
+    """Less than 60 % of the target's look is left, and it differs from what is around it by less than 20 of
+    255 levels, root mean square over the box.
+    """
+    return isinstance(effect, Fade) and effect.opacity < 0.6 and effect.contrast(view.image, view.affine) < 20
 
 
 def _occlude(view: SceneView, strength: float, numbers: Numbers) -> Effect:

@@ -105,6 +105,8 @@ def train_settings(cfg: Config, seed: int, started_from: str) -> TrainSettings:
         print_interval=train.PRINT_INTERVAL,
         val_interval=train.VAL_EPOCH_INTERVAL,
         save_interval=train.SAVE_INTERVAL,
+        audit_interval=train.AUDIT_INTERVAL,
+        audit_full_interval=train.AUDIT_FULL_INTERVAL,
         max_bad_fraction=cfg.DATA.MAX_BAD_FRACTION,
         seed=seed,
         started_from=started_from,

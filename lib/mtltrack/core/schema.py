@@ -167,6 +167,12 @@ class Train(Section):
     GRAD_CLIP_NORM: NotNegative = Field(
         default=0.1, description="Largest norm of the gradient; 0: not clipped."
     )
+    AUDIT_INTERVAL: CountOrZero = Field(
+        default=50, description="Steps between looks at the tasks' gradients, see docs/gradients.md; 0: none."
+    )
+    AUDIT_FULL_INTERVAL: CountOrZero = Field(
+        default=2000, description="Steps between looks at the whole matrix of gradients; 0: none."
+    )
     AMP: StrictBool = Field(default=False, description="Mixed precision: fp16 on a GPU, bf16 on a CPU.")
     PRECISION: PrecisionName | None = Field(default=None, description="Precision by name; goes before AMP.")
     ACCUMULATION_STEPS: Count = Field(default=1, description="Batches whose gradients make one step.")

@@ -119,6 +119,9 @@ class Monitor:
     def scalars(self, group: str, values: Mapping[str, float], epoch: int, global_step: int) -> None:
         """Means of an epoch ("epoch") or of a validation ("val")."""
 
+    def gradients(self, values: Mapping[str, float], global_step: int) -> None:
+        """Norms `grad/<task>/<stage of the model>` and cosines `conflict/<task>_<task>` of one step."""
+
     def images(self, name: str, images: Tensor, global_step: int) -> None:
         """Pictures, (N, 3, H, W) uint8."""
 
@@ -304,6 +307,10 @@ class TensorBoardMonitor(Monitor):
         for name, value in values.items():
             self._writer.add_scalar(f"{group}/{name}", value, global_step)
         self._writer.flush()
+
+    def gradients(self, values: Mapping[str, float], global_step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, global_step)
 
     def images(self, name: str, images: Tensor, global_step: int) -> None:
         self._writer.add_images(name, images, global_step)

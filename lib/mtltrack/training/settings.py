@@ -22,6 +22,8 @@ class TrainSettings:
         print_interval: TRAIN.PRINT_INTERVAL, steps between reports.
         val_interval: TRAIN.VAL_EPOCH_INTERVAL.
         save_interval: TRAIN.SAVE_INTERVAL; the last epoch of a stage is always saved.
+        audit_interval: TRAIN.AUDIT_INTERVAL, steps between looks at the tasks' gradients; 0: none.
+        audit_full_interval: TRAIN.AUDIT_FULL_INTERVAL, the same for the whole matrix.
         max_bad_fraction: DATA.MAX_BAD_FRACTION.
         seed: of the run; a resumed run must have the same.
         started_from: kind of weights that the run began with; a resumed run is told.
@@ -38,6 +40,8 @@ class TrainSettings:
     print_interval: int = 50
     val_interval: int = 20
     save_interval: int = 1
+    audit_interval: int = 0
+    audit_full_interval: int = 0
     max_bad_fraction: float = 0.01
     seed: int = 42
     started_from: str = "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -41,6 +41,16 @@ class StepResult:
     refused: str | None = None
 
 
+class Watch(Protocol):
+    """Looks at a step while it is made, and changes nothing."""
+
+    def prepare(self, clip: Clip) -> None:
+        """The step begins; `clip` is its last micro-batch."""
+
+    def look(self, report: LossReport, clip: Clip) -> None:
+        """The losses of the last micro-batch are there, with their graphs; their backward pass comes next."""
+
+
 class StepRunner:
     """Makes the steps of one stage.
 
@@ -55,6 +65,7 @@ class StepRunner:
         mean: DATA.MEAN.
         std: DATA.STD.
         grad_clip_norm: largest norm of all gradients together; 0 leaves them as they are.
+        watch: who looks at the gradients of single tasks, or None.
     """
 
     def __init__(
@@ -70,6 +81,7 @@ class StepRunner:
         std: Sequence[float],
         grad_clip_norm: float,
         asleep: Collection[str] = (),
+        watch: Watch | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.tracker = tracker
@@ -80,6 +92,7 @@ class StepRunner:
         self.asleep = frozenset(asleep)
         self.mean, self.std = list(mean), list(std)
         self.max_norm = grad_clip_norm
+        self.watch = watch
         self.parameters = [parameter for parameter in tracker.parameters() if parameter.requires_grad]
         self._statistics = BatchStatistics(tracker)
         self._refusals = 0
@@ -96,6 +109,8 @@ class StepRunner:
         heads = {task: head for task, head in self.tracker.heads().items() if task not in self.asleep}
         counts, ranks = label_counts(list(heads), clips), world_size()
         self._statistics.remember()
+        if self.watch is not None:
+            self.watch.prepare(clips[-1])
         reports: list[LossReport] = []
         outputs: dict[str, TaskOutput] = {}
         for number, clip in enumerate(clips):
@@ -107,6 +122,8 @@ class StepRunner:
                 report = total_loss(
                     heads, outputs, clip, self.lambdas, excluded=self.excluded, counts=counts, ranks=ranks
                 )
+                if self.watch is not None and last:
+                    self.watch.look(report, clip)
                 self.accelerator.backward(report.total)
             reports.append(report)
         result = StepResult(

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mtltrack.core.errors import CheckpointError, TrainingError
 from mtltrack.core.types import BOX, Clip
+from mtltrack.training.audit.watch import GradientWatch
 from mtltrack.training.checkpoint import CheckpointFolder, Description, save_resume, save_weights
 from mtltrack.training.monitors import Monitors
 from mtltrack.training.optimizers import (
@@ -244,7 +245,12 @@ class Trainer:
             std=self.settings.std,
             grad_clip_norm=self.settings.grad_clip_norm,
             asleep=asleep(self.tracker, self.stages, self.position.stage),
+            watch=self._watch(current.active),
         )
+
+    def _watch(self, stage: Stage) -> GradientWatch | None:
+        intervals = self.settings.audit_interval, self.settings.audit_full_interval
+        return GradientWatch(self, stage, *intervals) if self.monitors.monitors and any(intervals) else None
 
     def leave(self, current: StageRun) -> None:
         self.accelerator.unwrap_model(current.model, keep_fp32_wrapper=False)

@@ -15,6 +15,19 @@ CHANCE = ("p", "drop_prob", "dropout")  # where dropout, drop path and attention
 
 
 @contextmanager
+def chance_and_buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Restore every random generator and the buffers afterwards: a pass without gradients leaves no trace."""
+    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    random = random_state()
+    try:
+        yield
+    finally:
+        for buffer, value in values:
+            buffer.copy_(value)
+        restore_random_state(random)
+
+
+@contextmanager
 def left_as_found(model: nn.Module) -> Iterator[None]:
     """Restore weights, buffers, gradients, modes, what is frozen, and every random generator afterwards."""
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())

@@ -1,0 +1,199 @@
+"""Gradients watched in training: cheap norms and cosines often, the whole matrix now and then.
+
+A look takes gradients from the graph of the step that is being made, before its own backward pass, and adds
+to no parameter's: a training with it and one without end with the same weights, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtltrack.core.types import Clip
+from mtltrack.training.audit.expectation import Need, Wiring
+from mtltrack.training.audit.heatmap import heatmap_figure
+from mtltrack.training.audit.inputs import Edge, used_edges, watched_inputs
+from mtltrack.training.audit.model_stages import ModelStage, model_stages
+from mtltrack.training.audit.objective import head_terms
+from mtltrack.training.audit.readings import Reading, norm_of, read
+from mtltrack.training.audit.state import chance_and_buffers_kept
+from mtltrack.training.stages import Stage
+from mtltrack.training.weighting import LossReport, valid_labels
+
+PATIENCE = (
+    3  # looks in a row in which a gradient is zero before it is told: a batch may have nothing to teach
+)
+
+
+class GradientWatch:
+    """Looks at the gradients of one stage of training.
+
+    Args:
+        trainer: see `Trainer`.
+        stage: as it is now.
+        interval: steps between looks at the last shared stage of the model and at the heads.
+        full_interval: steps between looks at the whole matrix.
+    """
+
+    def __init__(self, trainer: Any, stage: Stage, interval: int, full_interval: int) -> None:
+        self.trainer, self.tracker, self.stage = trainer, trainer.tracker, stage
+        self.interval, self.full_interval = interval, full_interval
+        self.model_stages = [item for item in model_stages(self.tracker) if item.part in stage.trains]
+        self.shared = last_shared(self.tracker, self.model_stages)
+        self._wiring: Wiring | None = None
+        self._zeros: Counter[tuple[str, str]] = Counter()
+        self._told: set[tuple[str, str]] = set()
+
+    # ----------------------------------------------------------------------------------------------- a step
+
+    def prepare(self, clip: Clip) -> None:
+        """Find out what the heads read, once, before the first step that is looked at.
+
+        Args:
+            clip: of that step, as it comes from the loader.
+        """
+        if self._wiring is not None or not (self._due(self.interval) or self._due(self.full_interval)):
+            return
+        heads, settings = self.tracker.heads(), self.trainer.settings
+        with chance_and_buffers_kept(self.tracker), torch.no_grad(), self.trainer.accelerator.autocast():
+            with watched_inputs(self.tracker.task_parts()) as calls:
+                self.tracker(clip.normalised(list(settings.mean), list(settings.std)))
+            uses: dict[str, dict[str, set[Edge]]] = {
+                task: used_edges(call, head_terms(task, heads[task], clip))
+                for task, call in calls.items()
+                if task in _labelled(clip, self.stage.losses)
+            }
+        given = {task: set(call.edges) for task, call in calls.items()}
+        self._wiring = Wiring(self.tracker, self.stage, given, uses)
+
+    def look(self, report: LossReport, clip: Clip) -> None:
+        """Take the gradients of a step's last batch, if it is time, and tell the monitors.
+
+        Args:
+            report: with the losses' graphs, which are kept.
+            clip: with its labels.
+        """
+        full, some = self._due(self.full_interval), self._due(self.interval)
+        if not (full or some) or self._wiring is None:
+            return
+        labelled = _labelled(clip, report.losses)
+        gradients = {
+            task: self._gradients(loss, None if full else task)
+            for task, loss in report.losses.items()
+            if task in labelled
+        }
+        readings = {
+            (task, item.name): read(item.parameters, found)
+            for task, found in gradients.items()
+            for item in self._looked_at(None if full else task)
+        }
+        values = {
+            f"grad/{task}/{name}": reading.norm for (task, name), reading in readings.items() if reading.graph
+        }
+        values.update(self._conflicts(gradients))
+        step = self.trainer.position.step + 1
+        self.trainer.monitors.tell(lambda monitor: monitor.gradients(values, step))
+        if full:
+            names = [item.name for item in self.model_stages]
+            norms = {key: reading.norm for key, reading in readings.items()}
+            figure = heatmap_figure(norms, list(gradients), names, f"gradient norms, step {step}")
+            self.trainer.monitors.tell(lambda monitor: monitor.figure("grad/matrix", figure, step))
+        self._warn(readings, step)
+
+    def _due(self, interval: int) -> bool:
+        return interval > 0 and (self.trainer.position.step + 1) % interval == 0
+
+    def _looked_at(self, task: str | None) -> list[ModelStage]:
+        """Return the stages that a cheap look at a task takes, or all for None."""
+        if task is None:
+            return self.model_stages
+        return [item for item in self.model_stages if item.part == task or item is self.shared]
+
+    def _gradients(self, loss: Tensor, task: str | None) -> dict[str, Tensor | None]:
+        parameters = {
+            name: parameter
+            for item in self._looked_at(task)
+            for name, parameter in item.parameters.items()
+            if parameter.requires_grad
+        }
+        if not parameters or not loss.requires_grad:
+            return {}
+        scaler = self.trainer.accelerator.scaler
+        scale = 1.0 if scaler is None else float(scaler.get_scale())  # small ones would vanish in fp16
+        found = torch.autograd.grad(
+            loss * scale, list(parameters.values()), retain_graph=True, allow_unused=True
+        )
+        return {
+            name: None if gradient is None else gradient / scale
+            for name, gradient in zip(parameters, found, strict=True)
+        }
+
+    def _conflicts(self, gradients: Mapping[str, Mapping[str, Tensor | None]]) -> dict[str, float]:
+        """Return the cosine of each pair of tasks on the last shared stage."""
+        if self.shared is None:
+            return {}
+        flat = {task: self._flat(found, self.shared) for task, found in gradients.items()}
+        vectors = {task: vector for task, vector in flat.items() if vector is not None}
+        names, values = list(vectors), {}
+        for i, one in enumerate(names):
+            for other in names[i + 1 :]:
+                sizes = norm_of([vectors[one]]) * norm_of([vectors[other]])
+                if sizes > 0 and math.isfinite(sizes):
+                    product = float((vectors[one].double() * vectors[other].double()).sum())
+                    values[f"conflict/{one}_{other}"] = product / sizes
+        return values
+
+    @staticmethod
+    def _flat(found: Mapping[str, Tensor | None], shared: ModelStage) -> Tensor | None:
+        parts = [(found.get(name), parameter) for name, parameter in shared.parameters.items()]
+        if all(gradient is None for gradient, _ in parts):
+            return None
+        return torch.cat(
+            [
+                (torch.zeros_like(parameter) if gradient is None else gradient).flatten()
+                for gradient, parameter in parts
+            ]
+        )
+
+    # ---------------------------------------------------------------------------------------------- warnings
+
+    def _warn(self, readings: Mapping[tuple[str, str], Reading], step: int) -> None:
+        assert self._wiring is not None
+        items = {item.name: item for item in self.model_stages}
+        for key, reading in readings.items():
+            task, name = key
+            if key in self._told or self._wiring.cell(task, None, items[name]).need is not Need.REQUIRED:
+                continue
+            self._zeros[key] = 0 if reading.norm > 0 else self._zeros[key] + 1
+            if reading.bad > 0:
+                self._tell(key, f"is not finite at step {step} ({reading.bad:.1%} of its entries)")
+            elif self._zeros[key] == PATIENCE:
+                self._tell(key, f"was zero at {PATIENCE} looks in a row, the last at step {step}")
+
+    def _tell(self, key: tuple[str, str], what: str) -> None:
+        self._told.add(key)
+        self.trainer.monitors.message(
+            f"warning: the gradient of task {key[0]} on {key[1]}, where one is due, {what}; "
+            "tools/audit_gradients.py says why"
+        )
+
+
+def last_shared(tracker: Any, stages: Sequence[ModelStage]) -> ModelStage | None:
+    """Return the last of the stages that stand before all heads and hold a matrix, or None."""
+    heads = set(tracker.heads())
+    shared = [
+        item
+        for item in stages
+        if item.part not in heads and any(parameter.dim() > 1 for parameter in item.parameters.values())
+    ]
+    return shared[-1] if shared else None
+
+
+def _labelled(clip: Clip, tasks: Any) -> set[str]:
+    found = {task: valid_labels(clip, task) for task in tasks}
+    return {task for task, valid in found.items() if valid is not None and bool(valid.any())}

@@ -97,7 +97,7 @@ class TargetQuery(nn.Module):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.weigh = nn.Linear(channels, 1)
+        self.weigh = nn.Linear(channels, 1, bias=False)  # the same for every cell would change nothing
         self.project = nn.Sequential(
             nn.Linear(channels, width), nn.LayerNorm(width), nn.ReLU(inplace=True), nn.Linear(width, width)
         )

@@ -25,9 +25,9 @@ from mtltrack.models.layers.places import boxes_in_frame, mask_boxes, mean_cell
 
 CENTRES = ("straight_through", "soft", "argmax")
 SOURCES = ("box", "mask")
-SHARPNESS = {"soft": 14.0, "straight_through": 4.0}
-"""e0 / delta of each gate, where SPEED_SCALE isn't given: a soft gate leaks less than a thousandth at 14, and
-the gradient of a straight-through gate should reach speeds far from the threshold."""
+SHARPNESS = {"soft": 20.0, "straight_through": 4.0}
+"""e0 / delta of each gate, where SPEED_SCALE isn't given: a soft gate mustn't leak, not even with boxes that
+tremble, and the gradient of a straight-through gate should reach speeds far from the threshold."""
 ALERT = "alert"
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class AlertHead(nn.Module):
         seconds_scale: s_t, in seconds.
         overlap_scale: s_o.
         speed: e0 in box sizes a second: slower than this is standing still.
-        speed_scale: delta of the gate; None for e0 / 14 (soft) or e0 / 4 (straight_through).
+        speed_scale: delta of the gate; None for e0 / 20 (soft) or e0 / 4 (straight_through).
         gap: seconds that the target may be out of sight.
         step: shortest time in seconds over which a speed is measured, see `mtltrack.core.stopping.StopRule`.
         min_score: online, a frame with a lower score of the box head counts as one without the target.

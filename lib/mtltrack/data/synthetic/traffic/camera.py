@@ -48,8 +48,9 @@ class Camera:
         """
         seen = (points - self.position) @ self.axes.T
         depth = np.maximum(seen[..., 2:], NEAREST)
-        pixels = seen[..., :2] * (self.focal / depth) + self.centre
-        return np.concatenate([pixels, seen[..., 2:]], axis=-1)
+        seen[..., :2] *= self.focal / depth
+        seen[..., :2] += self.centre
+        return seen
 
     def project_ground(self, points: Array) -> Array:
         """Map (..., 2) metres on the ground to (..., 2) pixels."""

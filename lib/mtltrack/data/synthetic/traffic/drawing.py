@@ -75,6 +75,17 @@ class Model:
             tables = material_tables(_linear(paint), _linear(vehicle.accent))
             self.parts.append(_ModelPart(part.mesh, part.offset, vehicle.stretch, tables))
         self.plate_levels = plate_levels(vehicle.plate)
+        self.head_places, self.tail_places = (self._places(kind) for kind in (HEAD, TAIL))
+
+    def _places(self, material: int) -> Array:
+        """Return (L, 3) the middles of the lamps of a kind."""
+        places = [
+            centre
+            for part in self.parts
+            for centre, decal in zip(part.decal_centres, part.mesh.decals, strict=True)
+            if decal.material == material and decal.normal[0] != 0
+        ]
+        return np.array(places).reshape(-1, 3)
 
     def draw(
         self, camera: Camera, pose: Array, scenery: Scenery | None, bounds: tuple[int, int]

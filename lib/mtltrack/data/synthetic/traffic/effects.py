@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 DARKEST, BRIGHTEST = 1.7, 0.8  # log2 of the gain
 SMEAR = 0.35  # share of the target's side
 COARSE = 13.0  # measured pixels that are left of the target's side
-HAZE = 0.8  # share of the target's own light that is lost
+HAZE = 0.72  # share of the target's own light that is lost
 
 
 @dataclass(frozen=True)

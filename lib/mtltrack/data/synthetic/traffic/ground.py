@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mtltrack.data.synthetic.textures import noise
 from mtltrack.data.synthetic.traffic.camera import Camera
 from mtltrack.data.synthetic.traffic.road import FAR, SIDE_STREET, Road
-from mtltrack.data.synthetic.traffic.scene import Plan
+from mtltrack.data.synthetic.traffic.scene import Plan, Zone
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -75,6 +75,8 @@ def paint_ground(rng: np.random.Generator, image: Image, plan: Plan, camera: Cam
     _paint_wear(rng, brush, road)
     _grain(rng, image, camera)
     _paint_markings(rng, brush, road)
+    for zone in plan.zones.values():
+        _paint_zone(rng, brush, road, zone)
 
 
 def _varied(rng: np.random.Generator, colour: Colour, spread: float) -> Colour:
@@ -153,6 +155,29 @@ def _paint_markings(rng: np.random.Generator, brush: Brush, road: Road) -> None:
         _bays(rng, brush, strip, white)
     if rng.random() < 0.35:
         _crossing(brush, road, float(rng.uniform(8, 30)), white)
+
+
+def _paint_zone(rng: np.random.Generator, brush: Brush, road: Road, zone: Zone) -> None:
+    """Paint a no-parking zone on the carriageway: hatched, or only its border; many aren't marked at all."""
+    low, high = zone.low.copy(), zone.high.copy()
+    low[0], high[0] = np.clip([low[0], high[0]], road.left + 0.1, road.right - 0.1)
+    style, wide = rng.random(), 0.11
+    if style < 0.4 or (high - low).min() < 1:
+        return
+    colour = _varied(rng, (204, 166, 52) if rng.random() < 0.7 else (196, 196, 192), 12)
+    for x in (low[0], high[0] - wide):
+        brush.strip(x, x + wide, low[1], high[1], colour)
+    for y in (low[1], high[1] - wide):
+        brush.strip(low[0], high[0], y, y + wide, colour)
+    if style < 0.6:
+        return
+    corners = np.array([low, [high[0], low[1]], high, [low[0], high[1]]], np.float32)
+    for start in np.arange(low[0] - (high[1] - low[1]), high[0], 1.1):
+        line = np.array([[start, low[1]], [start + 1.4 * wide, low[1]]])
+        slanted = np.concatenate([line, line[::-1] + (high[1] - low[1])]).astype(np.float32)
+        _, stripe = cv2.intersectConvexConvex(slanted, corners)
+        if stripe is not None and len(stripe) >= 3:
+            brush.polygon(stripe.reshape(-1, 2).astype(np.float64), colour)
 
 
 def _dashes(brush: Brush, x: float, length: float, gap: float, colour: Colour) -> None:

@@ -25,14 +25,14 @@ def draw_light(rng: np.random.Generator) -> Light:
         )
     if kind == "cloudy":
         return _day(_towards(turn, 1.1), (0.9, 0.95, 1.0), 0.22, (0.46, 0.49, 0.53), 0.22, 0.6)
-    lamp = float(rng.uniform(0.10, 0.2))
+    lamp = float(rng.uniform(0.28, 0.55))
     warm = rng.random() < 0.5
     colour = np.array([1.0, 0.70, 0.38] if warm else [0.85, 0.93, 1.0])
     return Light(
         night=True,
         sun=_towards(turn, 1.25),
         direct=colour * lamp,
-        ambient=np.array([0.020, 0.025, 0.042]) * float(rng.uniform(0.7, 1.5)),
+        ambient=np.array([0.030, 0.036, 0.055]) * float(rng.uniform(0.7, 1.8)),
         zenith=np.array([0.006, 0.009, 0.02]),
         horizon=np.array([0.03, 0.028, 0.03]),
         ground=np.array([0.012, 0.011, 0.010]),

@@ -80,6 +80,8 @@ def shares(outline: Array, covers: list[Array], size: tuple[int, int]) -> tuple[
         size: of the frame.
     """
     low, high = outline.min(axis=0), outline.max(axis=0)
+    if not covers and (low >= 0).all() and (high <= size).all():
+        return 1.0, 0.0
     scale = GRID / max(float((high - low).max()), 1e-6)
     extent = np.maximum(np.ceil((high - low) * scale), 1).astype(int) + 1
     own = _filled(outline, low, scale, extent)

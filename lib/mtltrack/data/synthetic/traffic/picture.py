@@ -19,6 +19,37 @@ def blend(image: Image, rgba: Image, origin: tuple[int, int]) -> None:
     cv2.add(region, cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), dst=region)
 
 
+def paste(image: Image, texture: Image, corners: NDArray[np.float64]) -> None:
+    """Draw a texture into a convex quadrilateral of `image`, in place.
+
+    Args:
+        image: (H, W, 3).
+        texture: (h, w, 3).
+        corners: (4, 2) continuous pixels of the texture's corners, top left first, then clockwise.
+    """
+    low = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
+    high = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 1, image.shape[1::-1])
+    if (high <= low).any():
+        return
+    edges = np.hypot(*(np.roll(corners, -1, axis=0) - corners).T)
+    size = [max(float(edges[[k, k + 2]].max()), 1.0) for k in (0, 1)]
+    shrink = [min(1.0, 1.5 * want / have) for want, have in zip(size, texture.shape[1::-1], strict=True)]
+    if min(shrink) < 0.75:  # else fine parts would flicker
+        few = (max(2, round(texture.shape[1] * shrink[0])), max(2, round(texture.shape[0] * shrink[1])))
+        texture = cv2.resize(texture, few, interpolation=cv2.INTER_AREA)
+    height, width = texture.shape[:2]
+    source = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32) - 0.5
+    goal = (corners - low - 0.5).astype(np.float32)
+    matrix = cv2.getPerspectiveTransform(source, goal)
+    extent = (int(high[0] - low[0]), int(high[1] - low[1]))
+    seen = cv2.warpPerspective(
+        texture, matrix, extent, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    mask = np.zeros(extent[::-1], np.uint8)
+    cv2.fillConvexPoly(mask, np.round(np.clip(goal, -2000, 4000) * 16).astype(np.int32), 255, cv2.LINE_8, 4)
+    cv2.copyTo(seen, mask, image[low[1] : high[1], low[0] : high[0]])
+
+
 def darken(image: Image, mask: Image, origin: tuple[int, int], strength: float) -> None:
     """Take `strength` of the light away from `image` where `mask` (h, w) is 255, in place."""
     x, y = origin

@@ -16,7 +16,7 @@ from mtltrack.data.synthetic.traffic.vehicles import Vehicle
 
 Array = NDArray[np.float64]
 SMALLEST, LARGEST = 56.0, 320.0  # pixels of the target's longer side, in frames 640 pixels wide
-PLATE = (46.0, 92.0)  # pixels across of the plate where an approach ends, in frames 640 pixels wide
+PLATE = (50.0, 96.0)  # pixels across of the plate where an approach ends, in frames 640 pixels wide
 FASTEST = 13.0  # m/s
 BRAKING = 4.0  # m/s^2
 TURNED = np.deg2rad(27)  # a target that isn't to vary its look turns less than this, seen from the camera
@@ -94,7 +94,7 @@ def _park(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story
     )
     if not good.any():
         return None
-    chances = np.where(good, 1 / sight.depth.clip(2), 0)
+    chances = np.where(good, 1 / sight.depth.clip(2) ** 2, 0)
     at = float(straight.poses(sight.s)[rng.choice(len(good), p=chances / chances.sum()), 1])
     sway = float(rng.uniform(5.5, 8.0))
     path = parking_path(lane, place, direction, at, -8.0, FAR, sway)
@@ -108,7 +108,7 @@ def _braking(
     """Return the target that comes along a path, halts at `stand` metres, goes on if the story says so."""
     duration = story.halt
     before = look(stage, vehicle, path, np.arange(stand, max(stand - 30, 0), -0.5))
-    ends = np.flatnonzero(before.inside < 0.9)
+    ends = np.flatnonzero((before.inside < 0.97) | ~_steady(before, 0, stage.natural))
     room = 0.5 * (ends[0] if len(ends) else len(before.s)) - 0.5
     distance = min(room, 0.42 * BRAKING * duration**2)
     if distance < 1.0:
@@ -119,7 +119,7 @@ def _braking(
         leaving = float(story.times[-1]) - story.go
         after = look(stage, vehicle, path, np.arange(stand, min(stand + 40, path.length), 0.5))
         least = 0.35 if "Partial Visibility" in stage.natural else 0.9
-        ends = np.flatnonzero(after.inside < least)
+        ends = np.flatnonzero((after.inside < least) | ~_steady(after, 0, stage.natural))
         room = 0.5 * (ends[0] if len(ends) else len(after.s)) - 0.5
         if room < 1.0:
             return None
@@ -167,14 +167,21 @@ def _window(
         starts = starts[: max(1, len(starts) // 3)]
     first = int(starts[int(rng.integers(len(starts)))])
     fits = usable & (sight.inside >= (0.3 if "Partial Visibility" in natural else 0.97))
-    ratio = sight.area / sight.area[first]
-    if "Scale Variation" not in natural:
-        fits &= (ratio < GROWN) & (ratio > 1 / GROWN)
-    if "Variance in Appearance" not in natural:
-        fits &= np.abs(sight.turn - sight.turn[first]) < TURNED
+    fits &= _steady(sight, first, natural)
     ends = np.flatnonzero(~fits[first:])
     last = first + int(ends[0]) - 1 if len(ends) else len(fits) - 1
     return float(sight.s[first]), float(sight.s[max(last, first)])
+
+
+def _steady(sight: Sight, first: int, natural: frozenset[str]) -> NDArray[np.bool_]:
+    """Return (N,) where the target is about as large and as turned as at point `first`, as far as wanted."""
+    steady = np.ones(len(sight.s), bool)
+    if "Scale Variation" not in natural:
+        ratio = sight.area / max(float(sight.area[first]), 1e-9)
+        steady &= (ratio < GROWN) & (ratio > 1 / GROWN)
+    if "Variance in Appearance" not in natural:
+        steady &= np.abs(sight.turn - sight.turn[first]) < TURNED
+    return steady
 
 
 def _uneven(rng: np.random.Generator, first: float, distance: float, duration: float) -> Travel:
@@ -202,7 +209,7 @@ def _approach(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: S
     close = int(rng.choice(np.flatnonzero(near)))
     duration = float(story.times[-1])
     usable = (sight.inside >= 0.98) & (sight.side >= SMALLEST * stage.unit)
-    reach = float(rng.uniform(10, 22))
+    reach = float(rng.uniform(6, 18))
     if direction * stage.camera.axes[2, 1] < 0:  # it comes towards the camera and slows down
         ends = np.flatnonzero(~usable[: close + 1])
         first = max(float(sight.s[ends[-1] + 1 if len(ends) else 0]), float(sight.s[close]) - reach)

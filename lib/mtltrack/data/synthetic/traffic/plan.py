@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from mtltrack.core.errors import DataError
 from mtltrack.core.stopping import StopRule
 from mtltrack.data.synthetic.plates import Plate, draw_plate
-from mtltrack.data.synthetic.traffic.cast import called_for, flowing, parked
+from mtltrack.data.synthetic.traffic.cast import flowing, parked
 from mtltrack.data.synthetic.traffic.episodes import BROUGHT_IN, draw_episodes
 from mtltrack.data.synthetic.traffic.lights import draw_light
+from mtltrack.data.synthetic.traffic.occluders import called_for
 from mtltrack.data.synthetic.traffic.placement import Stage, place_target
 from mtltrack.data.synthetic.traffic.road import VIEWS, draw_camera, draw_road
-from mtltrack.data.synthetic.traffic.scene import Actor, Plan, bounds, silhouettes
+from mtltrack.data.synthetic.traffic.scene import Actor, Plan, Zone, bounds, silhouettes
 from mtltrack.data.synthetic.traffic.story import ALERTING, KINDS, Story, draw_story
 from mtltrack.data.synthetic.traffic.vehicles import draw_vehicle
 from mtltrack.data.synthetic.traffic.zoning import draw_zones
@@ -23,7 +24,8 @@ from mtltrack.data.synthetic.traffic.zoning import draw_zones
 Array = NDArray[np.float64]
 ATTEMPTS = 200
 NATURAL = ("Scale Variation", "Variance in Appearance", "Partial Visibility")
-NATURAL_SHARE = 0.45  # of the sequences, each
+FREE = 0.4  # share of the sequences in which the target may do all of these
+NATURAL_SHARE = 0.25  # of the others, each
 GOLDEN = 0.6180339887498949
 CLOSE_VIEWS = ("gate", "gate", "pole", "bridge")
 SHAKE = 3.0  # pixels at the most
@@ -91,8 +93,8 @@ def _draw(
     """Draw one scene; None when the target can't be seen well in it, or no zone fits."""
     story = draw_story(rng, kind, settings.frames, settings.fps, settings.rule.seconds)
     road, side = draw_road(rng), int(rng.choice([-1, 1]))
-    view = str(rng.choice(CLOSE_VIEWS if kind == "approach" else VIEWS))
-    wanted = [name for name in NATURAL if rng.random() < NATURAL_SHARE]
+    view = str(rng.choice(CLOSE_VIEWS if kind == "approach" else (*VIEWS, "gate")))
+    wanted = NATURAL if rng.random() < FREE else [name for name in NATURAL if rng.random() < NATURAL_SHARE]
     natural = frozenset(wanted) & frozenset(settings.conditions)
     stage = Stage(road, draw_camera(rng, view, road, side, settings.size), settings.size, side, natural)
     target = place_target(rng, stage, draw_vehicle(rng, plates[0]), story)
@@ -103,9 +105,11 @@ def _draw(
         return None
     episodes = draw_episodes(rng, _order(settings, key[1]), settings.frames)
     called = [called_for(rng, stage, target, story, episode, plates[1]) for episode in episodes]
-    guests = [actor for actor, _ in called if actor is not None]
+    guests = [actor for actors, _ in called for actor in actors]
+    figures = [figure for _, figures in called for figure in figures]
     taken = {float(actor.path.points[0, 0]) for actor in guests}
-    taken |= {x for x, _ in road.lanes if np.abs(target.poses(story.times)[:, 0] - x).min() < 1.8}
+    ways = [target.poses(story.times)[:, :1], *(figure.places(story.times)[:, :1] for figure in figures)]
+    taken |= {x for x, _ in road.lanes if min(np.abs(way - x).min() for way in ways) < 1.8}
     others = [*guests, *flowing(rng, road, taken, plates[1])]
     return Plan(
         key=key,
@@ -117,7 +121,7 @@ def _draw(
         story=story,
         target=target,
         others=(*others, *parked(rng, stage, target, story, plates[1])),
-        poles=tuple(pole for _, pole in called if pole is not None),
+        figures=tuple(figures),
         episodes=episodes,
         zones=zones,
         shake=_shake(rng, settings),
@@ -126,7 +130,7 @@ def _draw(
 
 def _zones(
     rng: np.random.Generator, settings: Settings, stage: Stage, target: Actor, story: Story
-) -> dict[str, Array] | None:
+) -> dict[str, Zone] | None:
     """Draw zones that fit the story: around the place where the target stands, or clear of it."""
     moment = story.halt if np.isfinite(story.halt) else float(story.times[len(story.times) // 2])
     pose = target.poses(np.array([moment]))

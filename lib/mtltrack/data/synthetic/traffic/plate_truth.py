@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,27 +45,53 @@ class PlateTruth:
     height: float = 0.0
 
 
-def plate_truth(plan: Plan, pose: Array, frame: int, covers: list[Array], effect: Effect) -> PlateTruth:
-    """Return what can be seen of the target's plate.
+@dataclass(frozen=True)
+class PlateViews:
+    """Where the target's plate is seen: corners (F, 4, 2) pixels, shake included, top left first as one reads it.
+
+    `facing` (F,) is the cosine of the angle between the plate and the line of sight; 0 where none can be seen.
+    """
+
+    corners: Array
+    facing: Array
+
+
+def view_plates(plan: Plan, poses: Array) -> PlateViews:
+    """Return where the plate is seen, the front one or the rear one, for the target's poses (F, 3)."""
+    corners, best = np.zeros((len(poses), 4, 2)), np.zeros(len(poses))
+    for front in (True, False):
+        own = plan.target.vehicle.plate_corners(front)
+        if own is None:
+            continue
+        world = placed(own, poses)  # (F, 4, 3)
+        way = np.column_stack([np.cos(poses[:, 2]), np.sin(poses[:, 2])]) * (1 if front else -1)
+        gaze = plan.camera.position - world.mean(axis=1)
+        facing = (way * gaze[:, :2]).sum(axis=1) / np.linalg.norm(gaze, axis=1)
+        seen = plan.camera.project(world)
+        better = (facing > best) & (seen[..., 2].min(axis=1) > 1.0)
+        corners[better], best[better] = (seen[..., :2] + plan.shake[:, None])[better], facing[better]
+    return PlateViews(corners, best)
+
+
+def plate_truth(plan: Plan, corners: Array, facing: float, covers: list[Array], effect: Effect) -> PlateTruth:
+    """Return what can be seen of the target's plate in one frame.
 
     Args:
         plan: of the sequence.
-        pose: (3,) of the target.
-        frame: number from 0.
+        corners: (4, 2) pixels, see `PlateViews`.
+        facing: cosine of the angle between the plate and the line of sight.
         covers: outlines (N, 2) of what stands before the target.
         effect: what is done to the frame.
     """
-    seen = facing_plate(plan, pose)
-    if seen is None:
+    if facing < SEEN_FACING:
         return PlateTruth(None, False)
-    corners, facing = seen
-    corners = corners + plan.shake[frame]
-    edges = np.hypot(*(np.roll(corners, -1, axis=0) - corners).T)
-    width, height = float(edges[[0, 2]].mean()), float(edges[[1, 3]].mean())
+    edges = np.hypot(*(corners[[1, 2, 3, 0]] - corners).T).tolist()
+    width, height = (edges[0] + edges[2]) / 2, (edges[1] + edges[3]) / 2
     inside, covered = shares(corners, covers, plan.size)
-    if width < SEEN_SIZE[0] or height < SEEN_SIZE[1] or facing < SEEN_FACING or inside - covered < SEEN_SHARE:
+    if width < SEEN_SIZE[0] or height < SEEN_SIZE[1] or inside - covered < SEEN_SHARE:
         return PlateTruth(None, False, corners, width, height)
-    low, high = (np.clip(edge, 0, plan.size) for edge in (corners.min(axis=0), corners.max(axis=0)))
+    left, top = np.maximum(corners.min(axis=0), 0).tolist()
+    right, bottom = np.minimum(corners.max(axis=0), plan.size).tolist()
     character = width / len(plan.target.vehicle.plate.text)
     readable = (
         character / effect.coarseness >= READ_CHARACTER
@@ -72,26 +99,8 @@ def plate_truth(plan: Plan, pose: Array, frame: int, covers: list[Array], effect
         and facing >= READ_FACING
         and inside > 0.99
         and covered < 0.01
-        and float(np.hypot(*effect.smear)) <= READ_SMEAR * character
+        and math.hypot(*effect.smear) <= READ_SMEAR * character
         and effect.clear >= READ_CLEAR
         and READ_LIGHT[0] <= effect.light <= READ_LIGHT[1]
     )
-    box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
-    return PlateTruth(box, bool(readable), corners, width, height)
-
-
-def facing_plate(plan: Plan, pose: Array) -> tuple[Array, float] | None:
-    """Return the corners (4, 2), without shake, of the plate that faces the camera, and the cosine."""
-    best = None
-    for front in (True, False):
-        corners = plan.target.vehicle.plate_corners(front)
-        if corners is None:
-            continue
-        world = placed(corners, pose)
-        way = np.array([np.cos(pose[2]), np.sin(pose[2]), 0.0]) * (1 if front else -1)
-        gaze = plan.camera.position - world.mean(axis=0)
-        facing = float(way @ gaze / np.linalg.norm(gaze))
-        seen = plan.camera.project(world)
-        if facing > 0.02 and seen[:, 2].min() > 1.0 and (best is None or facing > best[1]):
-            best = (seen[:, :2], facing)
-    return best
+    return PlateTruth((left, top, right, bottom), bool(readable), corners, width, height)

@@ -13,11 +13,13 @@ from mtltrack.data.synthetic.traffic.background import Background, draw_backgrou
 from mtltrack.data.synthetic.traffic.camera import Camera
 from mtltrack.data.synthetic.traffic.drawing import Air, Lamps, Model, Patch, Scenery
 from mtltrack.data.synthetic.traffic.effects import Effect
+from mtltrack.data.synthetic.traffic.figures import figure_outlines, seen_shapes
+from mtltrack.data.synthetic.traffic.lamplight import add_glare, light_road
 from mtltrack.data.synthetic.traffic.ordering import far_to_near, footprint_at
 from mtltrack.data.synthetic.traffic.picture import blend, coarsened, relit, shifted, smeared
 from mtltrack.data.synthetic.traffic.scene import Actor, Plan
+from mtltrack.data.synthetic.traffic.shading import GAMMA
 from mtltrack.data.synthetic.traffic.shadows import cast_shadows
-from mtltrack.data.synthetic.traffic.truth import pole_footprint, pole_outline
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -47,18 +49,6 @@ class Looks:
     still: tuple[Patch | None, ...]
     noise: NDArray[np.int16]
     haze: tuple[float, float, float]
-
-    @property
-    def size(self) -> int:
-        """Bytes, about."""
-        patches = [patch.rgba.nbytes for patch in self.still if patch is not None]
-        return (
-            self.background.image.nbytes
-            + self.background.lit.nbytes
-            + self.noise.nbytes
-            + sum(patches)
-            + 100_000
-        )
 
 
 def make_looks(plan: Plan) -> Looks:
@@ -96,7 +86,7 @@ def _lit(background: Background, camera: Camera, pose: Array) -> float:
 
 @dataclass(frozen=True)
 class _Item:
-    """One thing to draw: number -1 is the target, 0 ... the others, then the poles."""
+    """One thing to draw: number -1 is the target, 0 ... the others, then the figures."""
 
     number: int
     pose: Array | None
@@ -109,15 +99,20 @@ def render(plan: Plan, looks: Looks, effect: Effect, frame: int) -> Image:
     items = _items(plan, looks.camera, time)
     clear_at = _clearing(plan, effect, time)
     cast_shadows(canvas, plan, looks.camera, looks.background.lit, [_shadow(plan, item) for item in items])
+    lamps = {item.number: _lamps_of(plan, looks, item, time) for item in items}
+    _light_roads(canvas, plan, looks.camera, items, lamps)
     if effect.clear < 1:
         _haze_over(canvas, looks, clear_at)
     for item in items:
-        patch = _patch(plan, looks, item, time, clear_at)
+        patch = _patch(plan, looks, item, lamps[item.number], clear_at, time)
         if patch is None:
             continue
         if item.number < 0 and np.hypot(*effect.smear) >= 1 and not effect.whole:
             patch = _smear_patch(patch, effect.smear, canvas.shape[1::-1])
         blend(canvas, patch.rgba, patch.origin)
+        if plan.light.night and item.pose is not None:
+            model = looks.target if item.number < 0 else looks.others[item.number]
+            add_glare(canvas, looks.camera, model, item.pose, lamps[item.number])
     if effect.whole and np.hypot(*effect.smear) >= 1:
         canvas = smeared(canvas, effect.smear)
     image = shifted(canvas, MARGIN, plan.size, plan.shake[frame])
@@ -139,7 +134,7 @@ def render_mask(plan: Plan, looks: Looks, frame: int) -> Image:
         return np.zeros(plan.size[::-1], np.uint8)
     _region(alpha, own)[:] = own.rgba
     for item in items[place + 1 :]:
-        shape = _shape(plan, looks, item, bounds)
+        shape = _shape(plan, looks, item, time, bounds)
         if shape is not None:
             region = _region(alpha, shape)
             cv2.multiply(region, cv2.bitwise_not(shape.rgba), dst=region, scale=1 / 255)
@@ -162,11 +157,13 @@ def _items(plan: Plan, camera: Camera, time: Array) -> list[_Item]:
             items.append(_Item(number, pose))
             footprints.append(footprint_at(vehicle.footprint(), pose))
             boxes.append(box)
-    for number, pole in enumerate(plan.poles, start=len(plan.others)):
-        outline = pole_outline(plan, pole) + MARGIN
-        items.append(_Item(number, None))
-        footprints.append(pole_footprint(pole))
-        boxes.append(np.concatenate([outline.min(axis=0), outline.max(axis=0)]))
+    for number, figure in enumerate(plan.figures, start=len(plan.others)):
+        points = figure_outlines(figure, camera, time)[0]
+        low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+        if points[:, 2].min() > 0.5 and (high > 0).all() and (low < 2 * camera.centre).all():
+            items.append(_Item(number, None))
+            footprints.append(figure.footprint(figure.places(time)[0]))
+            boxes.append(np.concatenate([low, high]))
     order = far_to_near(footprints, np.array(boxes), camera.position[:2])
     return [items[k] for k in order]
 
@@ -204,18 +201,34 @@ def _haze_over(canvas: Image, looks: Looks, clear_at: float) -> None:
     cv2.add(canvas, np.repeat(veil[:, None], canvas.shape[1], axis=1), dst=canvas)
 
 
-def _patch(plan: Plan, looks: Looks, item: _Item, time: Array, clear_at: float) -> Patch | None:
+def _light_roads(
+    canvas: Image, plan: Plan, camera: Camera, items: list[_Item], lamps: dict[int, Lamps]
+) -> None:
+    for item in items:
+        if item.pose is not None and lamps[item.number].head:
+            light_road(canvas, camera, _actor(plan, item).vehicle.extent, item.pose)
+
+
+def _actor(plan: Plan, item: _Item) -> Actor:
+    return plan.target if item.number < 0 else plan.others[item.number]
+
+
+def _lamps_of(plan: Plan, looks: Looks, item: _Item, time: Array) -> Lamps:
+    """Return which lamps of a thing are on; those of parked vehicles aren't."""
+    parked = item.number >= 0 and (item.pose is None or looks.still[item.number] is not None)
+    return Lamps() if parked else _lamps(plan, _actor(plan, item), time)
+
+
+def _patch(plan: Plan, looks: Looks, item: _Item, lamps: Lamps, clear_at: float, time: Array) -> Patch | None:
     bounds = looks.background.image.shape[1::-1]
     if item.pose is None:
-        return _pole_patch(plan, item.number - len(plan.others), bounds)
+        return _figure_patch(plan, looks, item.number, time, clear_at)
     distance = float(np.linalg.norm(looks.camera.position - [item.pose[0], item.pose[1], 0.5]))
     air = Air(clear_at**distance, looks.haze)
     still = looks.still[item.number] if item.number >= 0 else None
     if still is not None and clear_at == 1:
         return still
-    actor = plan.target if item.number < 0 else plan.others[item.number]
     model = looks.target if item.number < 0 else looks.others[item.number]
-    lamps = Lamps() if still is not None else _lamps(plan, actor, time)
     scenery = Scenery(plan.light, _lit(looks.background, looks.camera, item.pose), lamps, air)
     return model.draw(looks.camera, item.pose, scenery, bounds)
 
@@ -229,30 +242,33 @@ def _lamps(plan: Plan, actor: Actor, time: Array) -> Lamps:
     return Lamps(head=on, tail=on, brakes=brakes)
 
 
-def _pole_patch(plan: Plan, number: int, bounds: tuple[int, int]) -> Patch | None:
-    pole = plan.poles[number]
-    outline = pole_outline(plan, pole) + MARGIN
-    low = np.maximum(np.floor(outline.min(axis=0)).astype(int) - 1, 0)
-    high = np.minimum(np.ceil(outline.max(axis=0)).astype(int) + 1, bounds)
+def _figure_patch(plan: Plan, looks: Looks, number: int, time: Array, clear_at: float) -> Patch | None:
+    figure = plan.figures[number - len(plan.others)]
+    bounds = looks.background.image.shape[1::-1]
+    shapes = seen_shapes(figure, looks.camera, float(time[0]))
+    points = np.concatenate([outline for outline, _ in shapes])
+    low = np.maximum(np.floor(points.min(axis=0)).astype(int) - 1, 0)
+    high = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 1, bounds)
     if (high <= low).any():
         return None
-    level = plan.light.ambient + 0.5 * plan.light.direct
-    rgba = np.zeros((high[1] - low[1], high[0] - low[0], 4), np.uint8)
-    for start, stop, tone in ((0.0, 1.0, 0.55), (0.15, 0.75, 0.85), (0.3, 0.55, 1.15)):
-        edges = np.array([start, stop])
-        lower = outline[0] + edges[:, None] * (outline[1] - outline[0])
-        upper = outline[3] + edges[:, None] * (outline[2] - outline[3])
-        polygon = np.concatenate([lower, upper[::-1]]) - low - 0.5
-        colour = np.array(pole.colour) * (tone * level) ** (1 / 2.2)
-        fixed = np.round(polygon * 16).astype(np.int32)
-        cv2.fillConvexPoly(rgba, fixed, [*np.minimum(colour, 255).tolist(), 255.0], cv2.LINE_AA, 4)
-    return Patch((int(low[0]), int(low[1])), rgba)
+    place = figure.places(time)[0]
+    lit = _lit(looks.background, looks.camera, place)
+    gain = (plan.light.ambient + 0.6 * lit * plan.light.direct) ** (1 / GAMMA)
+    clear = clear_at ** float(np.hypot(*(place - looks.camera.position[:2])))
+    rgba = np.zeros((2 * (high[1] - low[1]), 2 * (high[0] - low[0]), 4), np.uint8)
+    for outline, colour in shapes:
+        seen = np.minimum(np.array(colour) * gain, 255) * clear + np.array(looks.haze) * (1 - clear)
+        fixed = np.clip(np.round(((outline - low) * 2 - 0.5) * 16), -60000, 60000).astype(np.int32)
+        cv2.fillConvexPoly(rgba, fixed, [*seen.tolist(), 255.0], cv2.LINE_8, 4)
+    return Patch(
+        (int(low[0]), int(low[1])), cv2.resize(rgba, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    )
 
 
-def _shape(plan: Plan, looks: Looks, item: _Item, bounds: tuple[int, int]) -> Patch | None:
+def _shape(plan: Plan, looks: Looks, item: _Item, time: Array, bounds: tuple[int, int]) -> Patch | None:
     """Return the coverage of a thing, (h, w) uint8, the same as in the drawn frame."""
     if item.pose is None:
-        patch = _pole_patch(plan, item.number - len(plan.others), bounds)
+        patch = _figure_patch(plan, looks, item.number, time, 1.0)
         return None if patch is None else Patch(patch.origin, patch.rgba[..., 3])
     still = looks.still[item.number]
     if still is not None:
@@ -270,8 +286,7 @@ def _smear_patch(patch: Patch, way: tuple[float, float], bounds: tuple[int, int]
 
 
 def _shadow(plan: Plan, item: _Item) -> tuple[Array, Array] | None:
-    """Return extent (3,) and pose (3,) of what casts a shadow; None for poles."""
+    """Return extent (3,) and pose (3,) of what casts a shadow; None for figures."""
     if item.pose is None:
         return None
-    actor = plan.target if item.number < 0 else plan.others[item.number]
-    return actor.vehicle.extent, item.pose
+    return _actor(plan, item).vehicle.extent, item.pose

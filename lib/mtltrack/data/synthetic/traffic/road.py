@@ -17,7 +17,7 @@ LANE = 3.2  # metres
 STRIP = 2.3  # width of a parking strip
 FAR = 90.0  # metres along the road that are drawn
 SIDE_STREET = 7.0  # metres
-VIEWS = ("bridge", "pole", "across", "high")
+VIEWS = ("bridge", "pole", "across", "high", "gate")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def draw_camera(rng: np.random.Generator, view: str, road: Road, side: int, size
 
     Args:
         rng: source of everything random.
-        view: of VIEWS: over the road, at its edge, across it, or high above; or "gate", low and close by.
+        view: of VIEWS: over the road, at its edge, across it, high above, or low and close by.
         road: what it looks at.
         side: half of the road (-1 or 1 in x) that the target drives on.
         size: of the frames, pixels.
@@ -78,6 +78,8 @@ def draw_camera(rng: np.random.Generator, view: str, road: Road, side: int, size
     edge = road.right if side > 0 else road.left
     unit = max(size[0], size[1] * 16 / 9)  # pixels of 640 x 360 as a share of the width
     middle = edge * float(rng.uniform(0.25, 0.6))
+    if view in ("pole", "high") and rng.random() < 0.5:  # over there the other lanes lie between
+        side, edge = -side, road.left if side > 0 else road.right
     if view == "bridge":
         place = [rng.uniform(-2.5, 2.5), 0.0, rng.uniform(4.8, 7.0)]
         goal, focal = [middle, rng.uniform(14, 20), 0.4], rng.uniform(1.25, 1.9)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mtltrack.data.synthetic.traffic.camera import NEAREST, Camera, placed
 from mtltrack.data.synthetic.traffic.episodes import Episode
+from mtltrack.data.synthetic.traffic.figures import Figure
 from mtltrack.data.synthetic.traffic.motion import Path, Travel
 from mtltrack.data.synthetic.traffic.road import Road
 from mtltrack.data.synthetic.traffic.shading import Light
@@ -16,6 +17,8 @@ from mtltrack.data.synthetic.traffic.story import Story
 from mtltrack.data.synthetic.traffic.vehicles import Vehicle
 
 Array = NDArray[np.float64]
+START = -25.0  # metres; where lanes begin, behind the camera
+CYCLE = 150.0  # metres after which the traffic of a lane begins again
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,12 @@ class Actor:
 
 
 @dataclass(frozen=True)
-class Pole:
-    """A post beside the road: its place, height and thickness in metres, its colour in pixel values."""
+class Zone:
+    """A rectangle on the ground, from `low` to `high` (2,) metres, and its polygon (V, 2) in frame pixels."""
 
-    x: float
-    y: float
-    height: float
-    width: float
-    colour: tuple[float, float, float]
+    low: Array
+    high: Array
+    polygon: Array
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class Plan:
         story: its kind and times.
         target: the vehicle that the sequence is about.
         others: all other vehicles.
-        poles: posts that may stand before the target.
+        figures: posts and people.
         episodes: the conditions that are brought in, by frame.
-        zones: name -> (V, 2) frame pixels.
+        zones: by name.
         shake: (F, 2) pixels by which each frame is shifted.
     """
 
@@ -69,10 +70,15 @@ class Plan:
     story: Story
     target: Actor
     others: tuple[Actor, ...]
-    poles: tuple[Pole, ...]
+    figures: tuple[Figure, ...]
     episodes: tuple[Episode, ...]
-    zones: dict[str, Array]
+    zones: dict[str, Zone]
     shake: Array
+
+    @property
+    def polygons(self) -> dict[str, Array]:
+        """Name -> (V, 2) frame pixels of the zones."""
+        return {name: zone.polygon for name, zone in self.zones.items()}
 
 
 def silhouettes(camera: Camera, vehicle: Vehicle, poses: Array) -> Array:
@@ -82,8 +88,9 @@ def silhouettes(camera: Camera, vehicle: Vehicle, poses: Array) -> Array:
 
 def bounds(points: Array) -> Array:
     """Return (F, 4) the xyxy boxes around points (F, S, 3); NaN where some point isn't before the camera."""
-    boxes = np.concatenate([points[..., :2].min(axis=1), points[..., :2].max(axis=1)], axis=1)
-    boxes[(points[..., 2] <= NEAREST).any(axis=1)] = np.nan
+    x, y, depth = np.ascontiguousarray(np.moveaxis(points, -1, 0))
+    boxes = np.stack([x.min(axis=1), y.min(axis=1), x.max(axis=1), y.max(axis=1)], axis=1)
+    boxes[depth.min(axis=1) <= NEAREST] = np.nan
     return boxes
 
 

@@ -57,6 +57,7 @@ class TrafficSequences:
     """
 
     name = "TrafficSequences"
+    labelled_tasks = ("cls", "seg", "plate", "ocr", "alert")
 
     def __init__(
         self,
@@ -171,7 +172,7 @@ class TrafficSequences:
             },
             masked=every,
             alerts={frame: bool(red) for frame, red in enumerate(truth.alerts)},
-            zones=plan.zones,
+            zones=plan.polygons,
             stopped=truth.stopped,
             has_text=any(plate.readable for plate in truth.plates),
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 # kind: weight; see TrafficSequences
-KINDS = {"pass": 0.26, "stop": 0.16, "park": 0.22, "outside": 0.12, "leave": 0.14, "approach": 0.10}
+KINDS = {"pass": 0.24, "stop": 0.14, "park": 0.2, "outside": 0.12, "leave": 0.14, "approach": 0.16}
 STANDING = ("stop", "park", "outside", "leave")
 ALERTING = ("park", "leave")
 LEAST_FRAMES = 8

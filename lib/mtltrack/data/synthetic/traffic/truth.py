@@ -11,9 +11,10 @@ from mtltrack.core.conditions import condition_names, normal_index
 from mtltrack.core.stopping import StopRule, largest_overlap
 from mtltrack.data.synthetic.traffic.camera import NEAREST, placed
 from mtltrack.data.synthetic.traffic.effects import Effect, effects_of
+from mtltrack.data.synthetic.traffic.figures import figure_outlines
 from mtltrack.data.synthetic.traffic.ordering import footprint_at, hull, is_nearer, shares
-from mtltrack.data.synthetic.traffic.plate_truth import PlateTruth, plate_truth
-from mtltrack.data.synthetic.traffic.scene import Actor, Plan, Pole, bounds, silhouettes
+from mtltrack.data.synthetic.traffic.plate_truth import PlateTruth, plate_truth, view_plates
+from mtltrack.data.synthetic.traffic.scene import Actor, Plan, bounds, silhouettes
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -25,8 +26,8 @@ SCALED = 2.0  # factor of the area: Scale Variation
 SMEARED = 0.1  # share of the target's side: Motion Blur
 TURNED = np.deg2rad(30)  # Variance in Appearance
 MEASURED = 400  # measured pixels on the target: Low Resolution
-NEAR = 1.6  # widths of the target between it and a double: Background Clutter
-HAZY = 0.45  # share of the target's light that gets through: Low Contrast Object
+NEAR = 1.4  # widths of the target between it and a double: Background Clutter
+HAZY = 0.5  # share of the target's light that gets through: Low Contrast Object
 SEEN = 0.1  # share of the target that must be in sight for it to be visible
 
 
@@ -89,12 +90,15 @@ def measure(plan: Plan, rule: StopRule) -> Truth:
     frames = len(plan.story.times)
     sides = np.sqrt((target.boxes[:, 2:] - target.boxes[:, :2]).prod(axis=1))
     effects = effects_of(plan, sides)
-    boxes, inside, covered, plates = np.zeros((frames, 4)), np.zeros(frames), np.zeros(frames), []
+    seen = view_plates(plan, target.poses)
+    boxes, inside, covered, plates = target.boxes.copy(), np.zeros(frames), np.zeros(frames), []
+    covers = _covers(plan, target, others)
     for frame in range(frames):
-        covers = _covers(plan, target, others, frame)
-        inside[frame], covered[frame] = shares(hull(target.points[frame]), covers, plan.size)
-        boxes[frame] = _box(plan, target, frame)
-        plates.append(plate_truth(plan, target.poses[frame], frame, covers, effects[frame]))
+        inside[frame], covered[frame] = shares(hull(target.points[frame]), covers[frame], plan.size)
+        corners, facing = seen.corners[frame], float(seen.facing[frame])
+        plates.append(plate_truth(plan, corners, facing, covers[frame], effects[frame]))
+    for frame in np.flatnonzero((boxes[:, :2] < 0).any(axis=1) | (boxes[:, 2:] > plan.size).any(axis=1)):
+        boxes[frame] = _cut_box(plan, target, frame)
     stopped = plan.target.travel.standing(plan.story.times)
     flags = _flags(plan, target, others, inside, covered, effects)
     return Truth(
@@ -109,50 +113,35 @@ def measure(plan: Plan, rule: StopRule) -> Truth:
     )
 
 
-def _covers(plan: Plan, target: Views, others: list[Views], frame: int) -> list[Array]:
-    """Return the outlines (N, 2) of what stands before the target."""
-    own = target.boxes[frame]
-    camera = plan.camera.position[:2]
-    foot = footprint_at(plan.target.vehicle.footprint(), target.poses[frame])
-    covers = []
+def _covers(plan: Plan, target: Views, others: list[Views]) -> list[list[Array]]:
+    """Return for each frame the outlines (N, 2) of what stands before the target."""
+    covers: list[list[Array]] = [[] for _ in target.poses]
+    camera, own = plan.camera.position[:2], target.boxes
+    foot = plan.target.vehicle.footprint()
     for actor, view in zip(plan.others, others, strict=True):
-        box = view.boxes[frame]
-        if not ((box[:2] < own[2:]).all() and (own[:2] < box[2:]).all()):
-            continue
-        if is_nearer(footprint_at(actor.vehicle.footprint(), view.poses[frame]), foot, camera):
-            covers.append(hull(view.points[frame]))
-    for pole in plan.poles:
-        if is_nearer(pole_footprint(pole), foot, camera):
-            covers.append(pole_outline(plan, pole) + plan.shake[frame])
+        meets = ((view.boxes[:, :2] < own[:, 2:]) & (own[:, :2] < view.boxes[:, 2:])).all(axis=1)
+        for frame in np.flatnonzero(meets):
+            there = footprint_at(actor.vehicle.footprint(), view.poses[frame])
+            if is_nearer(there, footprint_at(foot, target.poses[frame]), camera):
+                covers[frame].append(hull(view.points[frame]))
+    for figure in plan.figures:
+        places, points = (
+            figure.places(plan.story.times),
+            figure_outlines(figure, plan.camera, plan.story.times),
+        )
+        points[..., :2] += plan.shake[:, None]
+        boxes = bounds(points)
+        meets = ((boxes[:, :2] < own[:, 2:]) & (own[:, :2] < boxes[:, 2:])).all(axis=1)
+        for frame in np.flatnonzero(meets):
+            stand = figure.footprint(places[frame])
+            if is_nearer(stand, footprint_at(foot, target.poses[frame]), camera):
+                covers[frame].append(hull(points[frame]))
     return covers
 
 
-def pole_footprint(pole: Pole) -> Array:
-    """Return the (4, 2) ground that a post stands on."""
-    half = pole.width / 2
-    corners = np.array([[half, half], [-half, half], [-half, -half], [half, -half]])
-    return corners + np.array([pole.x, pole.y])
-
-
-def pole_outline(plan: Plan, pole: Pole) -> Array:
-    """Return the (4, 2) pixels of a post, without the camera's shake."""
-    ends = plan.camera.project(np.array([[pole.x, pole.y, 0.0], [pole.x, pole.y, pole.height]]))
-    half = pole.width / 2 * plan.camera.focal / np.maximum(ends[:, 2], NEAREST)
-    return np.array(
-        [
-            [ends[0, 0] - half[0], ends[0, 1]],
-            [ends[0, 0] + half[0], ends[0, 1]],
-            [ends[1, 0] + half[1], ends[1, 1]],
-            [ends[1, 0] - half[1], ends[1, 1]],
-        ]
-    )
-
-
-def _box(plan: Plan, target: Views, frame: int) -> Array:
-    """Return the (4,) xyxy box of the target's part inside the frame."""
+def _cut_box(plan: Plan, target: Views, frame: int) -> Array:
+    """Return the (4,) xyxy box of the part inside the frame of a target that reaches beyond it."""
     box = target.boxes[frame]
-    if (box[:2] >= 0).all() and (box[2:] <= plan.size).all():
-        return box
     found = [_inside_points(plan, plan.shake[frame], part) for part in _surfaces(plan, target.poses[frame])]
     points = np.concatenate(found)
     if not len(points):
@@ -240,5 +229,5 @@ def _alerts(plan: Plan, boxes: Array, stopped: Array, rule: StopRule) -> Bools:
     """Return (F,) the hard rule on the real time stood and the true box."""
     red = np.zeros(len(stopped), bool)
     for frame in np.flatnonzero(stopped > rule.seconds):
-        red[frame] = largest_overlap(boxes[frame], plan.zones, rule.measure)[0] > rule.overlap
+        red[frame] = largest_overlap(boxes[frame], plan.polygons, rule.measure)[0] > rule.overlap
     return red

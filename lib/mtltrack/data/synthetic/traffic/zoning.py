@@ -11,6 +11,7 @@ from mtltrack.core.zones import polygon_area
 from mtltrack.data.synthetic.traffic.camera import NEAREST
 from mtltrack.data.synthetic.traffic.placement import Stage
 from mtltrack.data.synthetic.traffic.road import LANE, STRIP
+from mtltrack.data.synthetic.traffic.scene import Zone
 
 Array = NDArray[np.float64]
 AMPLE = 0.15  # by how much a standing target's overlap is above the threshold
@@ -19,7 +20,7 @@ LEAST_AREA = 0.004  # of the frame; smaller zones aren't kept
 
 def draw_zones(
     rng: np.random.Generator, stage: Stage, box: Array, pose: Array, inside: bool, least: float, measure: str
-) -> dict[str, Array] | None:
+) -> dict[str, Zone] | None:
     """Draw the zones of a sequence.
 
     Args:
@@ -32,7 +33,7 @@ def draw_zones(
         measure: of core.stopping.MEASURES.
 
     Returns:
-        name -> (V, 2) frame pixels, or None when no such zones fit this view.
+        name -> zone, or None when no such zones fit this view.
     """
     zones = []
     if inside:
@@ -44,7 +45,7 @@ def draw_zones(
         if len(zones) == (2 if inside else 1) or (inside and rng.random() < 0.6):
             break
         other = _elsewhere(rng, stage, pose)
-        free = other is not None and overlap_with_zone(box, other, measure) < 0.5 * least
+        free = other is not None and overlap_with_zone(box, other.polygon, measure) < 0.5 * least
         if other is not None and free:
             zones.append(other)
     if not zones:
@@ -54,7 +55,7 @@ def draw_zones(
 
 def _around(
     rng: np.random.Generator, stage: Stage, box: Array, pose: Array, least: float, measure: str
-) -> Array | None:
+) -> Zone | None:
     """Return a zone around the target, wide enough for the wanted overlap, or None."""
     before, behind = rng.uniform(2.6, 4.5, 2)
     left, right = rng.uniform(1.2, 2.0, 2)
@@ -63,7 +64,7 @@ def _around(
         low = [pose[0] - left, pose[1] - before]
         high = [pose[0] + right, pose[1] + behind]
         zone = _projected(stage, low, high)
-        if zone is not None and overlap_with_zone(box, zone, measure) > min(least + AMPLE, 0.9):
+        if zone is not None and overlap_with_zone(box, zone.polygon, measure) > min(least + AMPLE, 0.9):
             return zone
         if measure == "iou":  # a smaller zone overlaps more
             before, behind, left, right = (0.9 * value for value in (before, behind, left, right))
@@ -73,7 +74,7 @@ def _around(
     return None
 
 
-def _elsewhere(rng: np.random.Generator, stage: Stage, pose: Array) -> Array | None:
+def _elsewhere(rng: np.random.Generator, stage: Stage, pose: Array) -> Zone | None:
     """Return a zone somewhere else along one of the kerbs, or None when it can't be seen."""
     kerb = stage.road.right if rng.random() < 0.5 else stage.road.left
     sign = 1 if kerb > 0 else -1
@@ -84,8 +85,8 @@ def _elsewhere(rng: np.random.Generator, stage: Stage, pose: Array) -> Array | N
     return _projected(stage, [x[0], y], [x[1], y + length])
 
 
-def _projected(stage: Stage, low: list[float], high: list[float]) -> Array | None:
-    """Return the part of a rectangle on the ground that the frame shows, (V, 2) pixels, or None."""
+def _projected(stage: Stage, low: list[float], high: list[float]) -> Zone | None:
+    """Return the zone of a rectangle on the ground, as far as the frame shows it, or None."""
     ground = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
     seen = stage.camera.project(np.column_stack([ground, np.zeros(4)]))
     if (seen[:, 2] <= NEAREST).any():
@@ -98,4 +99,6 @@ def _projected(stage: Stage, low: list[float], high: list[float]) -> Array | Non
     polygon = np.round(common.reshape(-1, 2).astype(np.float64), 1)
     keep = np.hypot(*(polygon - np.roll(polygon, 1, axis=0)).T) > 0.5
     polygon = polygon[keep]
-    return polygon if len(polygon) >= 3 and polygon_area(polygon) > 1 else None
+    if len(polygon) < 3 or polygon_area(polygon) <= 1:
+        return None
+    return Zone(np.array(low), np.array(high), polygon)

@@ -69,6 +69,8 @@ def test_photographs_of_one_vehicle_stay_together(tmp_path: Path) -> None:
 
 
 def test_the_root_may_be_one_folder_and_folders_can_be_chosen(scenes: Path) -> None:
+    whole, part = PlateScenes(scenes, "all").sequence(7), PlateScenes(scenes / "us", "all").sequence(1)
+    np.testing.assert_array_equal(whole.boxes_xywh, part.boxes_xywh)  # cut alike
     assert PlateScenes(scenes / "us", "all").names == ["truck", "truck-2"]
     assert PlateScenes(scenes, "all", folders=["us"]).names == ["us-truck", "us-truck-2"]
     with pytest.raises(DataError, match=r"FOLDERS names 'uk', which isn't in .* There: eu, us\."):

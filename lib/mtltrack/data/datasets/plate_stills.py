@@ -6,6 +6,7 @@ import csv
 import hashlib
 from functools import lru_cache
 from importlib import resources
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -40,22 +41,23 @@ def nearest_format(box_xyxy: Box) -> str:
     return min(sizes, key=lambda name: abs(np.log(ratio * sizes[name][1] / sizes[name][0])))
 
 
-def vehicle_box(plate_xyxy: Box, plate_format: str, name: str) -> Box:
+def vehicle_box(plate_xyxy: Box, plate_format: str, file_name: str) -> Box:
     """Return where a vehicle with this plate may be: a box to cut crops around, not a label.
 
     A plate of a known format tells the vehicle's scale: a car is 1.8 m wide. How much wider or narrower, how
-    high, and where on it the plate hangs is drawn from the name, so that the plate isn't always at the same
-    place of the crop; the same name gives the same box.
+    high, and where on it the plate hangs is drawn from the file's name and the plate's place, so that the
+    plate isn't always at the same place of the crop; the same photograph gives the same box.
 
     Args:
         plate_xyxy: frame pixels.
         plate_format: a name of `plate_sizes`.
-        name: of the sequence.
+        file_name: of the photograph, without folders.
 
     Returns:
         x, y, w, h in frame pixels; it may reach beyond the frame.
     """
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    key = f"{file_name} {plate_xyxy[0]:g} {plate_xyxy[1]:g}".encode()
+    seed = int.from_bytes(hashlib.sha256(key).digest()[:8], "big")
     low, high = zip((-SIZE_SPREAD, SIZE_SPREAD), HEIGHT_SHARE, PLATE_ACROSS, PLATE_DOWN, strict=True)
     size, height, across, down = np.random.default_rng(seed).uniform(np.array(low), np.array(high))
     x1, y1, x2, y2 = plate_xyxy
@@ -83,10 +85,10 @@ class PlateStills(StoredSequences):
                 f"{plate.where}: the plate x1={x1:g} y1={y1:g} x2={x2:g} y2={y2:g} reaches out of the image "
                 f"{store.locate(key)}, which is {width} x {height} pixels. Correct the box."
             )
-        name = self.names[i]
+        file_name = PurePosixPath(key).name
         return SequenceInfo(
-            name=name,
-            boxes_xywh=np.array([vehicle_box(box_xyxy, plate_format, name)]),
+            name=self.names[i],
+            boxes_xywh=np.array([vehicle_box(box_xyxy, plate_format, file_name)]),
             visible=np.ones(1, dtype=bool),
             is_video=False,
             whole_length=1,

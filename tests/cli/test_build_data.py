@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ import pytest
 
 from mtltrack.cli.build_data import TRAIN, VAL, build_clips, need_labels
 from mtltrack.core.config import Config, find_config, load_config
-from mtltrack.core.errors import ConfigError
+from mtltrack.core.errors import ConfigError, DataError
 from mtltrack.training.stages import Stage
 
 DATA = "DATA.TRAIN.DATASETS_NAME="
@@ -100,3 +101,16 @@ def test_texts_are_written_as_the_reader_reads_them(
     cfg.TASKS["ocr"] = type(cfg.TASKS["cls"])(TYPE="OcrHead", ALPHABET="latyn")
     with pytest.raises(ConfigError, match=r"TASKS\.ocr\.ALPHABET is 'latyn'.* Did you mean 'latin'\?"):
         build_clips(cfg, VAL if cfg.DATA.VAL.DATASETS_NAME == ["SYNTHETIC"] else TRAIN)
+
+
+def test_a_missing_root_names_the_line_of_the_list(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    root = tmp_path / "nowhere"
+    path.write_text(
+        f"DATA:\n  TRAIN:\n    DATASETS_NAME:\n      - {{TYPE: FolderSequences, ROOT: {root}}}\n"
+        "    DATASETS_RATIO: [1]\n"
+    )
+    with pytest.raises(DataError) as caught:
+        build_clips(load_config(path, script="ostrack"), TRAIN)
+    assert str(caught.value).startswith(f"the data folder {root} doesn't exist.")
+    assert re.search(r"\(Named by DATA\.TRAIN\.DATASETS_NAME, .*mine\.yaml:\d\.\)$", str(caught.value))

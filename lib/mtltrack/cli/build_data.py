@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mtltrack.core.alphabets import load_alphabet
 from mtltrack.core.config import Config
-from mtltrack.core.errors import ConfigError
+from mtltrack.core.errors import ConfigError, DataError
 from mtltrack.core.registry import DATASETS, TRANSFORMS, Registry
 from mtltrack.core.schema import Detail, Search, Template
 from mtltrack.core.types import Clip
@@ -18,6 +18,7 @@ from mtltrack.data.augment import CropSettings, ViewSettings
 from mtltrack.data.build import NAMED, build_datasets, build_transforms
 from mtltrack.data.loader import build_loader
 from mtltrack.data.sampler import ClipDataset, EpochSampler
+from mtltrack.data.sequences import SequenceDataset
 from mtltrack.training.stages import Stage
 from mtltrack.training.texts import LABEL_ADVICE
 
@@ -124,9 +125,8 @@ def _may_label(entry: str | Mapping[str, Any], task: str) -> bool:
 def build_clips(cfg: Config, split: str, *, seed: int = 42, use_lmdb: bool = False) -> ClipDataset:
     """Build the clips of DATA.TRAIN or DATA.VAL; only those of training are augmented."""
     section = cfg.DATA.TRAIN if split == TRAIN else cfg.DATA.VAL
-    sidecars = section.CLS_ANN_DIR or None
     return ClipDataset(
-        sources=build_datasets(section.DATASETS_NAME, use_lmdb, sidecars),
+        sources=_build_sources(cfg, split, use_lmdb),
         ratios=section.DATASETS_RATIO,
         samples_per_epoch=section.SAMPLE_PER_EPOCH,
         num_search=cfg.DATA.SEARCH.NUMBER,
@@ -138,6 +138,16 @@ def build_clips(cfg: Config, split: str, *, seed: int = 42, use_lmdb: bool = Fal
         tasks=list(cfg.TASKS),
         **_text_options(cfg),
     )
+
+
+def _build_sources(cfg: Config, split: str, use_lmdb: bool) -> list[SequenceDataset]:
+    """Build the data sets of DATA.TRAIN or DATA.VAL; an error says where the list is written."""
+    section = cfg.DATA.TRAIN if split == TRAIN else cfg.DATA.VAL
+    try:
+        return build_datasets(section.DATASETS_NAME, use_lmdb, section.CLS_ANN_DIR or None)
+    except (ConfigError, DataError) as error:
+        key = f"DATA.{split}.DATASETS_NAME"
+        raise type(error)(f"{error} (Named by {key}, {cfg.source_line(key)}.)") from error
 
 
 def _text_options(cfg: Config) -> dict[str, Any]:

@@ -5,7 +5,8 @@
 Simulated tracks: a vehicle arrives, stands for 60 to 200 seconds, leaves; about 10 frames a second at
 irregular times with gaps, boxes that tremble by a hundredth of their size, a zone that covers any share of
 the standing vehicle. --rendered N takes the true boxes and zones of N rendered clips instead. Both rules get
-the same boxes; what is compared is the rules.
+the same boxes; what is compared is the rules. With --rendered a third table compares the hard rule, for
+several SPEED and STEP and with trembling boxes, with the vehicles' real speed, which the renderer knows.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +23,10 @@ import torch
 from rich.table import Table
 
 from mtltrack.cli.command import make_console, run_command, say
+from mtltrack.core.errors import ConfigError
 from mtltrack.core.stopping import StopRule, stopped_seconds
 from mtltrack.data.build import build_dataset
+from mtltrack.data.sequences import SequenceInfo
 from mtltrack.losses.alert import alert_logit, stop_clock, zone_overlaps
 from mtltrack.metrics.events import MismatchScores, red_events
 
@@ -31,6 +34,7 @@ SIZE = (60.0, 30.0)  # pixels of a simulated vehicle
 GATES = (("straight_through", 4.0), ("soft", 5.0), ("soft", 8.0), ("soft", 14.0), ("soft", 20.0))
 STEPS = (0.0, 0.5)
 SECONDS_SCALES, OVERLAP_SCALES = (1.0, 2.0, 5.0), (0.02, 0.05)
+SPEEDS, TRUTH_STEPS, TREMBLES = (0.08, 0.15, 0.25), (0.0, 0.5, 1.0), (0.0, 0.01, 0.02)
 DECISIONS = ("min(a, b) > 0", "p > 1/4", "p > 1/2")
 
 
@@ -83,14 +87,17 @@ def simulate(
     )
 
 
-def rendered(count: int, seed: int, rule: StopRule) -> Iterator[Timeline]:
-    """Yield the visible frames of rendered clips."""
+def rendered_clips(count: int, seed: int) -> list[SequenceInfo]:
     clips = build_dataset({"TYPE": "TrafficSequences", "NUM_SEQUENCES": count, "SEED": seed})
-    for i in range(clips.num_sequences):
-        info = clips.sequence(i)
-        x, y, w, h = info.boxes_xywh[info.visible].T
-        boxes = np.stack([x, y, x + w, y + h], axis=1)
-        yield Timeline(boxes, info.times()[info.visible], overlap_of(boxes, list(info.zones.values()), rule))
+    return [clips.sequence(i) for i in range(clips.num_sequences)]
+
+
+def rendered(info: SequenceInfo, rule: StopRule, noise: np.ndarray | float = 0.0) -> Timeline:
+    """Return the visible frames of a rendered clip, centres moved by `noise` (F, 2) sizes."""
+    x, y, w, h = info.boxes_xywh[info.visible].T
+    size = np.sqrt(w * h)[:, None]
+    boxes = np.stack([x, y, x + w, y + h], axis=1) + np.tile(size * np.broadcast_to(noise, (len(x), 2)), 2)
+    return Timeline(boxes, info.times()[info.visible], overlap_of(boxes, list(info.zones.values()), rule))
 
 
 def overlap_of(boxes: np.ndarray, zones: list[np.ndarray], rule: StopRule) -> np.ndarray:
@@ -189,6 +196,39 @@ def scale_table(lines: Sequence[Timeline]) -> Table:
     return table
 
 
+def truth_table(infos: Sequence[SequenceInfo], seed: int) -> Table:
+    """Compare the hard rule with the real speed of rendered vehicles."""
+    table = Table(title="The hard rule against the vehicles' real speed", title_justify="left")
+    for column in ("boxes tremble", "STEP", "SPEED", "mean |T - true| s", "decisions %", "alerts", "false"):
+        table.add_column(column, justify="right")
+    rng = np.random.default_rng(seed)
+    noises = [rng.normal(size=(int(info.visible.sum()), 2)) for info in infos]
+    for tremble in TREMBLES:
+        lines = [
+            rendered(info, StopRule(), tremble * noise) for info, noise in zip(infos, noises, strict=True)
+        ]
+        for step in TRUTH_STEPS:
+            for speed in SPEEDS:
+                figures = against_truth(infos, lines, StopRule(speed=speed, step=step))
+                table.add_row(f"{tremble:g}", f"{step:g}", f"{speed:g}", *figures)
+    return table
+
+
+def against_truth(infos: Sequence[SequenceInfo], lines: Sequence[Timeline], rule: StopRule) -> list[str]:
+    """Return mean error (s), share of wrong decisions, how many alerting clips alert, and how many others."""
+    errors, wrong, frames, hits, alerting, false = 0.0, 0, 0, 0, 0, 0
+    for info, line in zip(infos, lines, strict=True):
+        assert info.stopped is not None
+        wanted = np.array([info.alerts[int(frame)] for frame in np.flatnonzero(info.visible)])
+        seconds = hard_seconds(line, rule)
+        red = (seconds > rule.seconds) & (line.overlap > rule.overlap)
+        errors += float(np.abs(seconds - info.stopped[info.visible]).sum())
+        wrong, frames = wrong + int((red != wanted).sum()), frames + len(red)
+        alerting, hits = alerting + bool(wanted.any()), hits + bool(wanted.any() and red.any())
+        false += bool(red.any() and not wanted.any())
+    return [f"{errors / frames:.2f}", f"{100 * wrong / frames:.2f}", f"{hits} of {alerting}", str(false)]
+
+
 def draw(path: Path, line: Timeline) -> None:
     """Draw clocks of one track, and the soft alert over the time stood still."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -221,18 +261,21 @@ def draw(path: Path, line: Timeline) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    if options.tracks < 1:
+        raise ConfigError(f"--tracks is {options.tracks}; it must be at least 1")
     console, rng, rule = make_console(), np.random.default_rng(options.seed), StopRule()
-    lines = [simulate(rng, rule) for _ in range(options.tracks)]
+    infos = rendered_clips(options.rendered, options.seed) if options.rendered else []
+    lines = [rendered(info, rule) for info in infos] or [simulate(rng, rule) for _ in range(options.tracks)]
     if options.picture is not None:
         draw(options.picture, simulate(np.random.default_rng(3), rule, stand=150, tremble=0))
         say(console, f"wrote {options.picture}")
-    if options.rendered:
-        lines = list(rendered(options.rendered, options.seed, rule))
     hours = sum(line.times[-1] - line.times[0] for line in lines) / 3600
     kind = "rendered clips" if options.rendered else "simulated tracks"
     say(console, f"{len(lines)} {kind}, {sum(len(line.times) for line in lines)} frames, {hours:.1f} hours")
     console.print(gate_table(lines))
     console.print(scale_table(lines))
+    if infos:
+        console.print(truth_table(infos, options.seed))
     return 0
 
 

@@ -63,13 +63,23 @@ class SessionHead(FakeHead):
     class Session:
         def __init__(self, zones: Mapping[str, np.ndarray], fail_at: int) -> None:
             self.zones, self.frames, self.fail_at = dict(zones), 0, fail_at
+            self.started: tuple[Any, ...] = ()
+
+        def start(self, box_xywh: tuple[float, ...], timestamp: float) -> None:
+            self.started = (box_xywh, timestamp)
 
         def update(self, answer: Any, frame: FrameContext) -> dict[str, Any]:
             self.frames += 1
             if frame.index == self.fail_at:
                 raise KeyError("nothing there")
             seen = {**frame.__dict__, "results": dict(frame.results)}
-            return {"said": answer, "frames": self.frames, "zones": self.zones, "seen": seen}
+            return {
+                "said": answer,
+                "frames": self.frames,
+                "zones": self.zones,
+                "seen": seen,
+                "started": self.started,
+            }
 
 
 def settings(**data: Any) -> Config:
@@ -128,6 +138,7 @@ def test_a_session_gets_the_frame_and_what_heads_before_said() -> None:
     answer = tracker.track(frame(1), timestamp=5.25)
     late = answer["tasks"]["late"]
     np.testing.assert_array_equal(late["zones"]["lane"], ZONE)
+    assert late["started"] == (tuple(BOX), 5.0)
     assert late["said"] == {"map": 2.0}
     seen = late["seen"]
     assert (seen["index"], seen["timestamp"], seen["size"], seen["crop_size"]) == (1, 5.25, (160, 120), 64)

@@ -233,6 +233,12 @@ def test_a_session_follows_the_hard_rule() -> None:
     assert result["alert"] is False and result["stopped"] == 0 and result["speed"] == pytest.approx(1.0)
 
 
+def test_the_clock_starts_with_the_box_that_the_tracker_is_given() -> None:
+    session = AlertHead().session({"yard": SQUARE})
+    session.start((10.0, 20.0, 20.0, 20.0), 7.0)
+    assert session.update(None, frame(130.0))["stopped"] == 123.0
+
+
 def test_a_session_holds_an_alert_while_the_target_is_hidden() -> None:
     session = AlertHead(gap=5.0, min_score=0.4).session({"yard": SQUARE})
     for time in (0.0, 130.0):

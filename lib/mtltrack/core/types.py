@@ -203,7 +203,8 @@ class FrameContext:
 
 class HeadSession(Protocol):
     """What a head keeps from frame to frame of one video. A head that has one offers
-    `session(zones: Mapping[str, NDArray]) -> HeadSession`; it is made anew for every video."""
+    `session(zones: Mapping[str, NDArray]) -> HeadSession`; it is made anew for every video. One with
+    `start(box_xywh, timestamp)` is told the box that the tracker is started with."""
 
     def update(self, answer: Any, frame: FrameContext) -> dict[str, Any]:
         """Return the frame's result, plain JSON types, from what `decode` said of the crop."""

@@ -121,7 +121,8 @@ class OnlineTracker:
                 f"the first box must be [x, y, w, h] with w > 0 and h > 0, found {list(box_xywh)}"
             )
         polygons = {name: check_polygon(points, f"zone '{name}'") for name, points in (zones or {}).items()}
-        self._sessions = TaskSessions(self._running, self.tasks, polygons)
+        self._start = 0.0 if timestamp is None else float(timestamp)
+        self._sessions = TaskSessions(self._running, self.tasks, polygons, box, self._start)
         crop, factor = sample_target(rgb, box, self.template_factor, self.template_size)
         self._template = self._upload(crop)
         exact = torch.tensor(box)
@@ -130,7 +131,6 @@ class OnlineTracker:
         self._memory = self.net.new_memory()
         self.state = box
         self.frame_index = 0
-        self._start = 0.0 if timestamp is None else float(timestamp)
         self._last_timestamp = self._start
 
     def track(self, rgb: np.ndarray, timestamp: float | None = None) -> dict[str, Any]:

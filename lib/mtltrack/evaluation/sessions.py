@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +45,8 @@ class TaskSessions:
         heads: task -> head, in running order.
         asked: the tasks whose results are wanted; the others run because these read them.
         zones: name -> (V, 2) polygon in 0-based frame pixels.
+        box_xywh: the box that the tracker is started with, in 0-based frame pixels.
+        timestamp: of that frame, seconds.
 
     Raises:
         RuntimeError: a head's session can't be started; an error in what the user gave keeps its class. Both
@@ -52,7 +54,12 @@ class TaskSessions:
     """
 
     def __init__(
-        self, heads: Mapping[str, nn.Module], asked: Iterable[str], zones: Mapping[str, NDArray[Any]]
+        self,
+        heads: Mapping[str, nn.Module],
+        asked: Iterable[str],
+        zones: Mapping[str, NDArray[Any]],
+        box_xywh: Sequence[float],
+        timestamp: float,
     ) -> None:
         self._heads: dict[str, Any] = dict(heads)
         self._asked = frozenset(asked)
@@ -60,7 +67,9 @@ class TaskSessions:
         for task, head in self._heads.items():
             if hasattr(head, "session"):
                 try:
-                    self._sessions[task] = head.session(zones)
+                    session = self._sessions[task] = head.session(zones)
+                    if hasattr(session, "start"):
+                        session.start(tuple(box_xywh), timestamp)
                 except Exception as error:
                     raise _of_task(error, task, "starting a video") from error
 

@@ -230,6 +230,11 @@ class AlertSession:
         self._place: tuple[float, str | None] = (0.0, None)
         self._warned = False
 
+    def start(self, box_xywh: tuple[float, ...], timestamp: float) -> None:
+        """Start the clock with the box that the tracker is started with."""
+        left, top, width, height = box_xywh
+        self.clock.update(np.array([left, top, left + width, top + height]), timestamp)
+
     def update(self, answer: Any, frame: FrameContext) -> dict[str, Any]:
         """Return the frame's alert, from the tracker's box.
 

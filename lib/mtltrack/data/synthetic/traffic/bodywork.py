@@ -18,21 +18,28 @@ from mtltrack.data.synthetic.traffic.mesh import (
     standing_out,
 )
 
-ACROSS = np.array([1.0, 0.93, 0.62, 0.3, 0.0, -0.3, -0.62, -0.93, -1.0])  # points across the roof
+# points across the roof, in full detail and in few polygons
+ACROSS = {True: (1.0, 0.93, 0.62, 0.3, 0.0, -0.3, -0.62, -0.93, -1.0), False: (1.0, 0.92, 0.0, -0.92, -1.0)}
 SIDE_ROWS = 8  # points of a side below the roof
 CROWN = 0.035  # metres by which the middle of roof and bonnet is higher than their edges
-STEP = 0.4  # metres between cross-sections at the most
+STEP = {True: 0.4, False: 1.2}  # metres between cross-sections at the most
 LEAN = np.array(
     [0.06, 0.03, 0.0, 0.0, 0.015, 0.03, 0.035, 0.04, 0.05]
 )  # how far each row of front and tail lies back
-ROUND = 20  # corners of a wheel
+ROUND = {True: 20, False: 10}  # corners of a wheel
 
 
 class Builder:
-    """Collects the vertices, quads and decals of a body from its row of the table (see bodies.yaml)."""
+    """Collects the vertices, quads and decals of a body.
 
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        self.body = body
+    Args:
+        body: its row of the table, see bodies.yaml.
+        fine: in full detail, or in few polygons.
+    """
+
+    def __init__(self, body: Mapping[str, Any], fine: bool = True) -> None:
+        self.body, self.fine = body, fine
+        self.across, self.step, self.round = np.array(ACROSS[fine]), STEP[fine], ROUND[fine]
         self.length, self.half = float(body["length"]), float(body["width"]) / 2
         self.levels = np.array(body["levels"], np.float64)
         self.top, self.belt = np.array(body["top"], np.float64), np.array(body["belt"], np.float64)
@@ -81,12 +88,12 @@ class Builder:
         for mark in inside[1:]:
             if mark - apart[-1] < 0.02:
                 continue
-            parts = int(np.ceil((mark - apart[-1]) / STEP))
+            parts = int(np.ceil((mark - apart[-1]) / self.step))
             apart.extend(np.linspace(apart[-1], mark, parts + 1)[1:].tolist())
         return np.array(apart)
 
     def ring(self, u: float) -> Array:
-        """Return the cross-section (2 * SIDE_ROWS + len(ACROSS), 3) at `u`, from the left to the right."""
+        """Return the points (R, 3) of the cross-section at `u`, from the left to the right."""
         top, belt = np.interp(u, *self.top.T), np.interp(u, *self.belt.T)
         belt = min(belt, top - 0.03)
         l0, l1, l2, l3 = self.levels
@@ -98,7 +105,7 @@ class Builder:
         foot = np.array([0.965, belt])
         low, high = foot + 0.05 * (rail - foot), foot + 0.88 * (rail - foot)
         side = np.concatenate([np.stack([y, z], axis=1), [low, high]])
-        across = np.stack([roof * ACROSS, top + CROWN * (1 - ACROSS**2)], axis=1)
+        across = np.stack([roof * self.across, top + CROWN * (1 - self.across**2)], axis=1)
         half = np.concatenate([side, across, side[::-1] * [-1, 1]])
         width = self.half * self._taper(u)
         return np.column_stack([np.full(len(half), self.length / 2 - u), half[:, 0] * width, half[:, 1]])
@@ -109,13 +116,13 @@ class Builder:
 
     def _lean_of_ring(self) -> Array:
         return np.concatenate(
-            [LEAN[:SIDE_ROWS], np.full(len(ACROSS), LEAN[SIDE_ROWS]), LEAN[:SIDE_ROWS][::-1]]
+            [LEAN[:SIDE_ROWS], np.full(len(self.across), LEAN[SIDE_ROWS]), LEAN[:SIDE_ROWS][::-1]]
         )
 
     def _shell_materials(self, u: Array) -> Indices:
         """Return the material of each cell between two cross-sections and two rows."""
         middles = (u[:-1] + u[1:]) / 2
-        rows = 2 * SIDE_ROWS + len(ACROSS) - 1
+        rows = 2 * SIDE_ROWS + len(self.across) - 1
         cells = np.full((len(middles), rows), MATERIALS.index("paint"))
         glass = MATERIALS.index("glass")
         windows = _within(middles, self.body["windows"])
@@ -138,12 +145,12 @@ class Builder:
         """Close the body in front or behind with a face that bulges outwards."""
         sign, bulge = (1.0, self.body["bulge"][0]) if front else (-1.0, self.body["bulge"][1])
         left = ring[: SIDE_ROWS + 1]
-        face = np.repeat(left[:, None], len(ACROSS), axis=1)
-        face[:, :, 1] *= ACROSS
-        face[:, :, 0] += sign * bulge * (1 - ACROSS**2)
-        arc = ring[SIDE_ROWS : SIDE_ROWS + len(ACROSS)].copy()  # the edge of the bonnet or the roof
+        face = np.repeat(left[:, None], len(self.across), axis=1)
+        face[:, :, 1] *= self.across
+        face[:, :, 0] += sign * bulge * (1 - self.across**2)
+        arc = ring[SIDE_ROWS : SIDE_ROWS + len(self.across)].copy()  # the edge of the bonnet or the roof
         face = np.concatenate([face, arc[None]])
-        cells = np.full((len(face) - 1, len(ACROSS) - 1), MATERIALS.index("paint"))
+        cells = np.full((len(face) - 1, len(self.across) - 1), MATERIALS.index("paint"))
         cells[0] = MATERIALS.index("trim")
         self._lattice(face, cells)
 
@@ -156,13 +163,13 @@ class Builder:
 
     def _paint_sides(self) -> None:
         low, high = self.levels[1], self.levels[3]
-        for u in self.body["doors"]:
+        for u in self.body["doors"] if self.fine else ():
             belt = float(np.interp(u, *self.belt.T))
             heights = np.linspace(low, belt - 0.02, 5)
             there = [self.side(u - 0.012, z) for z in heights]
             back = [self.side(u + 0.012, z) for z in heights[::-1]]
             self._both_sides(np.array(there + back), "seam")
-        for u in self.body["doors"][1:]:
+        for u in self.body["doors"][1:] if self.fine else ():
             belt = float(np.interp(u, *self.belt.T))
             corners = [
                 (u - 0.25, belt - 0.13),
@@ -242,10 +249,10 @@ class Builder:
     # wheels
 
     def _circle(self, u: float, side: int, radius: float, y: float) -> Array:
-        angle = np.linspace(0, 2 * np.pi, ROUND, endpoint=False)
+        angle = np.linspace(0, 2 * np.pi, self.round, endpoint=False)
         wheel = float(self.body["wheel_radius"])
         x = self.length / 2 - u + radius * np.cos(angle)
-        return np.column_stack([x, np.full(ROUND, side * y), wheel + radius * np.sin(angle)])
+        return np.column_stack([x, np.full(self.round, side * y), wheel + radius * np.sin(angle)])
 
     def _tyre(self, u: float, side: int) -> None:
         radius = float(self.body["wheel_radius"])
@@ -253,7 +260,7 @@ class Builder:
         first, second = self._add(outer), self._add(inner)
         cells = np.stack([first, np.roll(first, -1), np.roll(second, -1), second], axis=-1)
         self.quads.append(cells)
-        self.materials.append(np.full(ROUND, MATERIALS.index("tyre")))
+        self.materials.append(np.full(self.round, MATERIALS.index("tyre")))
 
     def _disc(self, u: float, side: int) -> None:
         radius, normal = float(self.body["wheel_radius"]), np.array([0.0, side, 0.0])
@@ -265,12 +272,14 @@ class Builder:
             (self._circle(u, side, radius * 0.68, self.half - 0.03), "rim"),
         ):
             self.decals.append(Decal(self._add(points), normal, MATERIALS.index(material)))
+        if not self.fine:
+            return
         hub = self._circle(u, side, radius, self.half - 0.03)
         middle = np.array([hub[:, 0].mean(), hub[0, 1], radius])
         for k in range(5):
             near, far = 4 * k, 4 * k + 2
             shares = [(near, 0.6), (far, 0.6), (near + 1, 0.2)]
-            points = np.array([middle + share * (hub[i % ROUND] - middle) for i, share in shares])
+            points = np.array([middle + share * (hub[i % self.round] - middle) for i, share in shares])
             self.decals.append(Decal(self._add(points), normal, MATERIALS.index("seam")))
 
     # the result

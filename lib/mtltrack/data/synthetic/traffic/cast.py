@@ -18,11 +18,11 @@ CLEAR = 8.5  # metres along the strip that stay free around the target's place
 SMALL = ("sedan", "hatchback", "suv", "pickup", "van", "minibus")
 
 
-def flowing(rng: np.random.Generator, road: Road, taken: set[float], plate: Plate) -> list[Actor]:
+def flowing(rng: np.random.Generator, stage: Stage, taken: set[float], plate: Plate) -> list[Actor]:
     """Return traffic on the lanes whose x isn't in `taken`."""
     actors = []
-    for x, direction in road.lanes:
-        if x in taken:
+    for x, direction in stage.road.lanes:
+        if x in taken or stage.too_near(x):
             continue
         speed, offset = float(rng.uniform(4, 11)), float(rng.uniform(0, CYCLE))
         path = lane_path(x, direction, START, CYCLE + START)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from mtltrack.data.synthetic.plates import Plate
 from mtltrack.data.synthetic.traffic.camera import NEAREST, Camera, placed
-from mtltrack.data.synthetic.traffic.mesh import MATERIALS, Mesh
-from mtltrack.data.synthetic.traffic.shading import Light, displayed, material_tables, shade
-from mtltrack.data.synthetic.traffic.vehicles import Vehicle
+from mtltrack.data.synthetic.traffic.mesh import MATERIALS
+from mtltrack.data.synthetic.traffic.shading import Light, displayed, linear, material_tables, shade
+from mtltrack.data.synthetic.traffic.vehicles import Part, Vehicle
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 BITS = 4  # of the fraction in polygon coordinates
+COARSE_BELOW = 110.0  # pixels; smaller vehicles are drawn with fewer polygons
 HEAD, TAIL = MATERIALS.index("head"), MATERIALS.index("tail")
 HEAD_ON = np.array([4.0, 3.8, 3.2])  # linear light of a lamp that is on
 TAIL_ON, BRAKES_ON = np.array([0.55, 0.02, 0.015]), np.array([1.6, 0.10, 0.07])
@@ -60,8 +61,8 @@ class Scenery:
 
     light: Light
     lit: float = 1.0
-    lamps: Lamps = Lamps()
-    air: Air = Air()
+    lamps: Lamps = field(default_factory=Lamps)
+    air: Air = field(default_factory=Air)
 
 
 class Model:
@@ -69,20 +70,23 @@ class Model:
 
     def __init__(self, vehicle: Vehicle) -> None:
         self.vehicle = vehicle
-        self.parts = []
-        for part in vehicle.parts:
-            paint = vehicle.accent if part.accent else vehicle.paint
-            tables = material_tables(_linear(paint), _linear(vehicle.accent))
-            self.parts.append(_ModelPart(part.mesh, part.offset, vehicle.stretch, tables))
+        self._parts: dict[bool, list[_ModelPart]] = {}
         self.plate_levels = plate_levels(vehicle.plate)
         self.head_places, self.tail_places = (self._places(kind) for kind in (HEAD, TAIL))
+
+    def parts(self, fine: bool) -> list[_ModelPart]:
+        """Return its parts in full detail, or in few polygons."""
+        if fine not in self._parts:
+            vehicle = self.vehicle
+            self._parts[fine] = [_ModelPart(part, vehicle) for part in vehicle.parts(fine)]
+        return self._parts[fine]
 
     def _places(self, material: int) -> Array:
         """Return (L, 3) the middles of the lamps of a kind."""
         places = [
-            centre
-            for part in self.parts
-            for centre, decal in zip(part.decal_centres, part.mesh.decals, strict=True)
+            part.shifted(part.mesh.vertices[decal.corners].mean(axis=0)) * self.vehicle.stretch
+            for part in self.vehicle.parts(False)
+            for decal in part.mesh.decals
             if decal.material == material and decal.normal[0] != 0
         ]
         return np.array(places).reshape(-1, 3)
@@ -98,7 +102,9 @@ class Model:
             scenery: light and air; None draws only the shape, (h, w) uint8 instead of RGBA.
             bounds: width and height of the canvas in pixels.
         """
-        views = [part.look(camera, pose) for part in self._far_to_near(camera, pose)]
+        distance = float(np.hypot(*(camera.position[:2] - pose[:2])))
+        fine_parts = camera.focal * float(self.vehicle.extent.max()) / distance > COARSE_BELOW
+        views = [part.look(camera, pose) for part in self._far_to_near(camera, pose, fine_parts)]
         points = np.concatenate([view.pixels[view.depths > NEAREST] for view in views])
         if not len(points):
             return None
@@ -117,10 +123,10 @@ class Model:
         small = cv2.resize(canvas, (int(extent[0]), int(extent[1])), interpolation=cv2.INTER_AREA)
         return Patch((int(low[0]), int(low[1])), small)
 
-    def _far_to_near(self, camera: Camera, pose: Array) -> list[_ModelPart]:
+    def _far_to_near(self, camera: Camera, pose: Array, fine: bool) -> list[_ModelPart]:
         """Order the parts, which stand one behind the other along the vehicle."""
         ahead = (camera.position[:2] - pose[:2]) @ [np.cos(pose[2]), np.sin(pose[2])]
-        return sorted(self.parts, key=lambda part: part.offset, reverse=bool(ahead < 0))
+        return sorted(self.parts(fine), key=lambda part: part.offset, reverse=bool(ahead < 0))
 
     def _draw_plate(
         self, canvas: Image, camera: Camera, pose: Array, low: NDArray[np.int_], fine: int, scenery: Scenery
@@ -138,21 +144,16 @@ class Model:
 
 
 class _ModelPart:
-    def __init__(
-        self,
-        mesh: Mesh,
-        offset: float,
-        stretch: tuple[float, float, float],
-        tables: tuple[Array, Array, Array],
-    ) -> None:
-        self.mesh, self.offset, self.tables = mesh, offset, tables
-        self.vertices = (mesh.vertices + np.array([offset, 0, 0])) * stretch
-        self.centres = (mesh.centres + np.array([offset, 0, 0])) * stretch
-        decals = mesh.decals
-        self.decal_centres = np.array([self.vertices[decal.corners].mean(axis=0) for decal in decals])
-        self.normals = np.concatenate([mesh.normals, np.array([decal.normal for decal in decals])])
-        self.materials = np.concatenate([mesh.materials, [decal.material for decal in decals]])
-        self.middles = np.concatenate([self.centres, self.decal_centres])
+    def __init__(self, part: Part, vehicle: Vehicle) -> None:
+        mesh = part.mesh
+        paint = vehicle.accent if part.accent else vehicle.paint
+        self.mesh, self.offset = mesh, part.offset
+        self.tables = material_tables(linear(np.array(paint)), linear(np.array(vehicle.accent)))
+        self.vertices = part.shifted(mesh.vertices) * vehicle.stretch
+        decals = [self.vertices[decal.corners].mean(axis=0) for decal in mesh.decals]
+        self.middles = np.concatenate([part.shifted(mesh.centres) * vehicle.stretch, np.array(decals)])
+        self.normals = np.concatenate([mesh.normals, np.array([decal.normal for decal in mesh.decals])])
+        self.materials = np.concatenate([mesh.materials, [decal.material for decal in mesh.decals]])
 
     def look(self, camera: Camera, pose: Array) -> _View:
         """Return how the part is seen."""
@@ -166,11 +167,13 @@ class _ModelPart:
         visible = (normals * towards).sum(axis=1) > 0
         under, quads = self.mesh.under, len(self.mesh.quads)
         visible[:under] = True
-        visible[:quads] &= seen[self.mesh.quads, 2].min(axis=1) > NEAREST
+        if seen[:, 2].min() <= NEAREST:
+            visible[:quads] &= seen[self.mesh.quads, 2].min(axis=1) > NEAREST
+            near = [seen[decal.corners, 2].min() > NEAREST for decal in self.mesh.decals]
+            visible[quads:] &= np.array(near, bool)
         drawn = np.flatnonzero(visible[:quads])
         drawn = drawn[np.lexsort((-distances[drawn], drawn >= under))]
         decals = np.flatnonzero(visible[quads:]) + quads
-        decals = decals[[seen[self.mesh.decals[k - quads].corners, 2].min() > NEAREST for k in decals]]
         return _View(self, seen[:, :2], seen[:, 2], drawn, decals, normals, towards, middles[:, 2])
 
 
@@ -272,7 +275,3 @@ def _plate_gain(way: Array, scenery: Scenery) -> Array:
     if light.night and (scenery.lamps.tail or scenery.lamps.head):
         level = np.maximum(level, [0.24, 0.23, 0.2])
     return np.clip(displayed(level) / 255, 0.12, 1.0)
-
-
-def _linear(paint: tuple[float, float, float]) -> Array:
-    return (np.array(paint) / 255) ** 2.2

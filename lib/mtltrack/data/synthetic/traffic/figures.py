@@ -58,7 +58,7 @@ class Figure:
         level = [hip - 0.08, hip - 0.08, shoulder, shoulder + 0.05, shoulder + 0.05, shoulder]
         angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
         head = np.column_stack([0.085 * np.cos(angle), 0.93 * h + 0.115 * np.sin(angle)])
-        top, dark = head[: len(head) // 2 + 1] + [0, 0.015], _scaled(coat, 0.8)
+        top, dark = head[:7] + np.array([0, 0.015]), _scaled(coat, 0.8)
         shapes = [(legs[0], _scaled(trousers, 0.85)), (legs[1], trousers), (arms[0], dark)]
         shapes += [(np.column_stack([width, level]), coat), (arms[1], dark), (head, skin), (top, hair)]
         return shapes

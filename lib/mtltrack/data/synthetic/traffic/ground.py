@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 Colour = tuple[float, float, float]
 KERB = 0.18  # metres
+GRAINY = 60.0  # metres; farther away no grain can be seen
 BITS = 4
 
 
@@ -122,19 +123,20 @@ def _paint_wear(rng: np.random.Generator, brush: Brush, road: Road) -> None:
 
 def _grain(rng: np.random.Generator, image: Image, camera: Camera) -> None:
     """Add the surfaces' unevenness: fine grain that fades with the distance, and wide stains."""
-    size = (image.shape[1], image.shape[0])
-    tile = np.round(255 * noise(rng, 256, 256, cells=24, octaves=3)).astype(np.uint8)
-    stains = np.round(255 * noise(rng, 256, 256, cells=4, octaves=4)).astype(np.uint8)
     depth = camera.ground_depth(np.arange(image.shape[0]) + 0.5)
-    total = np.zeros(image.shape[:2], np.float32)
-    for texture, metres, height in ((tile, 3.0, 26.0), (stains, 22.0, 30.0)):
-        scale = np.diag([metres / texture.shape[1], metres / texture.shape[0], 1.0])
-        matrix = camera.ground_matrix() @ scale
-        flags = cv2.INTER_LINEAR
-        seen = cv2.warpPerspective(texture, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT)
-        fade = height * np.clip(metres * camera.focal / np.maximum(depth, 1e-3) / 300, 0, 1)
+    first = int(np.searchsorted(-depth, -GRAINY))  # rows above are farther away
+    below = image[first:]
+    if len(below) < 2:
+        return
+    lower = Camera(camera.position, camera.axes, camera.focal, camera.centre - [0, first])
+    total = np.zeros(below.shape[:2], np.float32)
+    for metres, cells, height in ((3.0, 24, 26.0), (22.0, 4, 30.0)):
+        texture = np.round(255 * noise(rng, 256, 256, cells=cells, octaves=4)).astype(np.uint8)
+        matrix = lower.ground_matrix() @ np.diag([metres / 256, metres / 256, 1.0])
+        seen = cv2.warpPerspective(texture, matrix, below.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
+        fade = height * np.clip(metres * camera.focal / depth[first:] / 300, 0, 1)
         total += (seen.astype(np.float32) / 255 - 0.5) * fade[:, None].astype(np.float32)
-    cv2.add(image, cv2.merge([total] * 3), dst=image, dtype=cv2.CV_8U)
+    cv2.add(below, cv2.merge([total] * 3), dst=below, dtype=cv2.CV_8U)
 
 
 def _paint_markings(rng: np.random.Generator, brush: Brush, road: Road) -> None:

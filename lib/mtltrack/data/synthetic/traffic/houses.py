@@ -157,7 +157,7 @@ def _faces(house: House, place: Array) -> list[tuple[Array, Array, tuple[float, 
             stop = min(start + 6.0, y1)
             ends = (stop, start) if sign < 0 else (start, stop)
             corners = np.array([[x, ends[0], top], [x, ends[1], top], [x, ends[1], 0], [x, ends[0], 0]])
-            faces.append((corners if sign > 0 else corners, np.array([sign, 0, 0]), (stop - start, top)))
+            faces.append((corners, np.array([sign, 0, 0]), (stop - start, top)))
             start = stop
     if place[1] < y0:
         corners = np.array([[x0, y0, top], [x1, y0, top], [x1, y0, 0], [x0, y0, 0]])

@@ -13,12 +13,12 @@ from mtltrack.data.synthetic.traffic.figures import Figure, draw_person, draw_po
 from mtltrack.data.synthetic.traffic.motion import Path, Travel, lane_path
 from mtltrack.data.synthetic.traffic.ordering import footprint_at, hull, is_nearer, shares
 from mtltrack.data.synthetic.traffic.placement import Stage
-from mtltrack.data.synthetic.traffic.scene import CYCLE, START, Actor, silhouettes
+from mtltrack.data.synthetic.traffic.scene import CYCLE, START, Actor, bounds, silhouettes
 from mtltrack.data.synthetic.traffic.story import Story
 from mtltrack.data.synthetic.traffic.vehicles import TALL, Vehicle, double, draw_vehicle
 
 Array = NDArray[np.float64]
-REACH = np.arange(-16.0, 16.1, 1.0)  # metres along the lane where a vehicle could pass the target
+REACH = np.arange(-15.0, 15.1, 1.5)  # metres along the lane where a vehicle could pass the target
 BETWEEN = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)  # shares of the way from the camera to the target
 COVER = (0.22, 0.8)  # least and most share of the target that is to be hidden
 WALK = 1.4  # m/s
@@ -78,23 +78,30 @@ def _meeting_place(
     across = float(np.ptp(outline[:, 0]))
     best, choice = 0.0, None
     for x, direction in stage.road.lanes:
-        if np.abs(moment.poses[:, 0] - x).min() < 2.35:
+        if np.abs(moment.poses[:, 0] - x).min() < 2.35 or stage.too_near(x):
             continue
         poses = np.array([[x, here[1] + step, direction * np.pi / 2] for step in REACH])
-        for pose, points in zip(poses, silhouettes(stage.camera, vehicle, poses), strict=True):
-            other = hull(points)
-            if not len(other) or points[:, 2].min() < 1.5:
-                continue
+        seen = silhouettes(stage.camera, vehicle, poses)
+        for k in np.flatnonzero(_worth_a_look(seen, outline, 0.0 if hides else 1.6 * across)):
+            other, pose = hull(seen[k]), poses[k]
             nearer = is_nearer(footprint_at(vehicle.footprint(), pose), own_foot, stage.camera.position[:2])
             covered = shares(outline, [other], stage.size)[1] if nearer else 0.0
             if hides:
                 worth = 1 - abs(covered - 0.5) if COVER[0] < covered < COVER[1] else 0.0
             else:
                 apart = float(np.hypot(*(other.mean(axis=0) - outline.mean(axis=0)))) / across
-                worth = 1 / (1 + apart) if covered < 0.12 and apart < 1.6 else 0.0
+                worth = 1 / (1 + apart) if covered < 0.12 and apart < 1.4 else 0.0
             if worth > best:
                 best, choice = worth, (x, direction, float(pose[1]))
     return choice
+
+
+def _worth_a_look(seen: Array, outline: Array, reach: float) -> NDArray[np.bool_]:
+    """Return (N,) which silhouettes (N, S, 3) may come within `reach` pixels of an outline (M, 2)."""
+    boxes = bounds(seen)  # NaN where it isn't before the camera
+    low, high = outline.min(axis=0) - reach, outline.max(axis=0) + reach
+    meets = ((boxes[:, :2] < high) & (boxes[:, 2:] > low)).all(axis=1)
+    return meets & (seen[..., 2].min(axis=1) > 1.5)
 
 
 def _passing(vehicle: Vehicle, place: tuple[float, int, float], moment: Moment) -> Actor:
@@ -111,7 +118,7 @@ def _passing(vehicle: Vehicle, place: tuple[float, int, float], moment: Moment) 
 
 
 def _halting(along: float, speed: float, ramp: float, moment: Moment) -> Travel:
-    """Return a travel that halts at `along` metres during an episode, for all but its first and last `ramp`."""
+    """Return a travel that halts at `along` metres, but not in an episode's first and last `ramp` seconds."""
     earlier, stand = 60.0, moment.end - moment.begin - 2 * ramp
     stretches = [(earlier, speed, speed), (ramp, speed, 0.0), (stand, 0.0, 0.0), (ramp, 0.0, speed)]
     return Travel.through(along - speed * (earlier + ramp / 2), stretches, moment.begin - earlier)
@@ -145,7 +152,7 @@ def _figures(rng: np.random.Generator, stage: Stage, target: Actor, moment: Mome
 def _crowd(
     rng: np.random.Generator, spot: Array, across: Array, share: float, extent: Array, moment: Moment
 ) -> list[Figure]:
-    """Return people whose middle is at `spot` in the middle of the episode, walking in the direction `across`."""
+    """Return people around `spot` in the middle of the episode, who walk in the direction `across`."""
     heading = float(np.arctan2(across[1], across[0]))
     length = np.hypot(
         *(extent[:2] * [np.cos(moment.poses[1, 2] - heading), np.sin(moment.poses[1, 2] - heading)])

@@ -64,11 +64,14 @@ def far_to_near(footprints: list[Array], boxes: Array, camera: Array) -> list[in
 
 
 def hull(points: Array) -> Array:
-    """Return the convex outline (N, 2) of points (S, 3) in pixels; empty when some lie behind the camera."""
-    kept = points[points[:, 2] > NEAREST]
-    if len(kept) < len(points):
+    """Return the convex outline (N, 2) of points (S, 3), pixels; empty if all lie behind the camera.
+
+    Of a thing beside the camera some points lie behind its plane: they count as just before it, which puts them
+    far outside the frame, on the right side.
+    """
+    if points[:, 2].max() <= NEAREST:
         return np.empty((0, 2))
-    return cv2.convexHull(kept[:, :2].astype(np.float32))[:, 0].astype(np.float64)
+    return cv2.convexHull(points[:, :2].astype(np.float32))[:, 0].astype(np.float64)
 
 
 def shares(outline: Array, covers: list[Array], size: tuple[int, int]) -> tuple[float, float]:

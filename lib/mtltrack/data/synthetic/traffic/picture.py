@@ -59,6 +59,13 @@ def darken(image: Image, mask: Image, origin: tuple[int, int], strength: float) 
     cv2.multiply(region, cv2.merge([rest, rest, rest]), dst=region, scale=1 / 255)
 
 
+def hazed(rgba: Image, clear: float, haze: tuple[float, float, float]) -> Image:
+    """Return a premultiplied RGBA picture of which haze lets only the share `clear` through."""
+    veil = cv2.merge([cv2.convertScaleAbs(rgba[..., 3], alpha=value * (1 - clear) / 255) for value in haze])
+    seen = cv2.add(cv2.convertScaleAbs(rgba[..., :3], alpha=clear), veil)
+    return np.dstack([seen, rgba[..., 3]])
+
+
 def smeared(image: Image, way: tuple[float, float]) -> Image:
     """Average an image of any number of channels along `way` (pixels), the middle of it staying in place.
 
@@ -102,9 +109,6 @@ def coarsened(image: Image, coarseness: float) -> Image:
 
 
 def shifted(image: Image, margin: int, size: tuple[int, int], shake: NDArray[np.float64]) -> Image:
-    """Cut the frame out of a canvas `margin` larger at each side, everything moved by `shake` (2,)."""
-    width, height = size
-    if not np.any(shake):
-        return image[margin : margin + height, margin : margin + width]
-    centre = (margin + (width - 1) / 2 - float(shake[0]), margin + (height - 1) / 2 - float(shake[1]))
-    return cv2.getRectSubPix(image, (width, height), centre)
+    """Cut the frame out of a canvas `margin` larger at each side, moved by `shake` (2,) whole pixels."""
+    x, y = margin - int(shake[0]), margin - int(shake[1])
+    return image[y : y + size[1], x : x + size[0]]

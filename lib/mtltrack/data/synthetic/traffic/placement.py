@@ -39,6 +39,11 @@ class Stage:
     side: int
     natural: frozenset[str]
 
+    def too_near(self, x: float) -> bool:
+        """Say whether a lane at `x` leads past a low camera so closely that nobody may drive there."""
+        place = self.camera.position
+        return bool(place[2] < 4 and abs(x - place[0]) < 2.8)
+
     @property
     def unit(self) -> float:
         """Pixels of this frame for one pixel of a frame 640 wide."""

@@ -11,12 +11,12 @@ from mtltrack.core.errors import DataError
 from mtltrack.core.stopping import StopRule
 from mtltrack.data.synthetic.plates import Plate, draw_plate
 from mtltrack.data.synthetic.traffic.cast import flowing, parked
-from mtltrack.data.synthetic.traffic.episodes import BROUGHT_IN, draw_episodes
+from mtltrack.data.synthetic.traffic.episodes import BROUGHT_IN, LEAD, draw_episodes
 from mtltrack.data.synthetic.traffic.lights import draw_light
 from mtltrack.data.synthetic.traffic.occluders import called_for
 from mtltrack.data.synthetic.traffic.placement import Stage, place_target
 from mtltrack.data.synthetic.traffic.road import VIEWS, draw_camera, draw_road
-from mtltrack.data.synthetic.traffic.scene import Actor, Plan, Zone, bounds, silhouettes
+from mtltrack.data.synthetic.traffic.scene import Actor, Plan, Zone, bounds, boxes_meet, silhouettes
 from mtltrack.data.synthetic.traffic.story import ALERTING, KINDS, Story, draw_story
 from mtltrack.data.synthetic.traffic.vehicles import draw_vehicle
 from mtltrack.data.synthetic.traffic.zoning import draw_zones
@@ -28,7 +28,7 @@ FREE = 0.4  # share of the sequences in which the target may do all of these
 NATURAL_SHARE = 0.25  # of the others, each
 GOLDEN = 0.6180339887498949
 CLOSE_VIEWS = ("gate", "gate", "pole", "bridge")
-SHAKE = 3.0  # pixels at the most
+SHAKE = 3.0  # whole pixels, at the most
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,15 @@ def _draw(
         return None
     episodes = draw_episodes(rng, _order(settings, key[1]), settings.frames)
     called = [called_for(rng, stage, target, story, episode, plates[1]) for episode in episodes]
-    guests = [actor for actors, _ in called for actor in actors]
+    guests = [
+        actor for actors, _ in called for actor in actors if not _starts_before(stage, actor, target, story)
+    ]
     figures = [figure for _, figures in called for figure in figures]
     taken = {float(actor.path.points[0, 0]) for actor in guests}
     ways = [target.poses(story.times)[:, :1], *(figure.places(story.times)[:, :1] for figure in figures)]
     taken |= {x for x, _ in road.lanes if min(np.abs(way - x).min() for way in ways) < 1.8}
-    others = [*guests, *flowing(rng, road, taken, plates[1])]
+    traffic = flowing(rng, stage, taken, plates[1])
+    others = [*guests, *(actor for actor in traffic if not _starts_before(stage, actor, target, story))]
     return Plan(
         key=key,
         size=settings.size,
@@ -128,6 +131,13 @@ def _draw(
     )
 
 
+def _starts_before(stage: Stage, actor: Actor, target: Actor, story: Story) -> bool:
+    """Say whether a vehicle hides the target in the first frames, which must show it well."""
+    times = story.times[:LEAD]
+    points, own = (silhouettes(stage.camera, a.vehicle, a.poses(times)) for a in (actor, target))
+    return bool(boxes_meet(points, bounds(own)).any())
+
+
 def _zones(
     rng: np.random.Generator, settings: Settings, stage: Stage, target: Actor, story: Story
 ) -> dict[str, Zone] | None:
@@ -142,10 +152,10 @@ def _zones(
 
 
 def _shake(rng: np.random.Generator, settings: Settings) -> Array:
-    """Return (F, 2) pixels by which the frames are shifted: most cameras hardly move, some sway in gusts."""
+    """Return (F, 2) whole pixels by which frames are shifted: most cameras stand firm, some sway in gusts."""
     frames = np.arange(settings.frames)[:, None]
-    strength = float(rng.choice([0.0, 0.4, 1.5], p=[0.4, 0.35, 0.25])) * settings.size[0] / 640
+    strength = float(rng.choice([0.0, 0.8, 2.0], p=[0.45, 0.3, 0.25])) * settings.size[0] / 640
     period, phase = rng.uniform(2.5, 9, (3, 2)), rng.uniform(0, 2 * np.pi, (3, 2))
     sway = np.sin(2 * np.pi * frames[..., None] / period.T + phase.T).sum(axis=-1) / 1.7  # (F, 2)
     gust = 0.35 + 0.65 * np.sin(2 * np.pi * frames / rng.uniform(40, 90) + rng.uniform(0, 6)) ** 2
-    return np.clip(strength * sway * gust, -SHAKE, SHAKE)
+    return np.round(np.clip(strength * sway * gust, -SHAKE, SHAKE))

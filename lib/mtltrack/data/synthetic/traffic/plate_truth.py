@@ -47,9 +47,9 @@ class PlateTruth:
 
 @dataclass(frozen=True)
 class PlateViews:
-    """Where the target's plate is seen: corners (F, 4, 2) pixels, shake included, top left first as one reads it.
+    """Where the target's plate is seen: corners (F, 4, 2) pixels with shake, top left first for a reader.
 
-    `facing` (F,) is the cosine of the angle between the plate and the line of sight; 0 where none can be seen.
+    `facing` (F,) is the cosine of the angle between plate and line of sight; 0 where none can be seen.
     """
 
     corners: Array

@@ -93,7 +93,8 @@ def draw_camera(rng: np.random.Generator, view: str, road: Road, side: int, size
         place = [kerb + far * rng.uniform(2.5, 6.0), 0.0, rng.uniform(2.8, 5.2)]
         goal, focal = [middle, rng.uniform(4.5, 9.0), 0.6], rng.uniform(0.85, 1.25)
     elif view == "gate":
-        place = [edge * float(rng.uniform(0.5, 1.3)), 0.0, rng.uniform(1.9, 3.0)]
+        beside = edge + (1 if edge > 0 else -1) * rng.uniform(0.5, 1.6)
+        place = [rng.uniform(-0.2, 0.2) if rng.random() < 0.4 else beside, 0.0, rng.uniform(1.9, 3.2)]
         goal, focal = [middle, rng.uniform(7, 11), 0.7], rng.uniform(0.95, 1.35)
     else:
         place = [edge + side * rng.uniform(1, 4), 0.0, rng.uniform(8.5, 12)]

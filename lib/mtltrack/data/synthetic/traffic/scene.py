@@ -101,3 +101,11 @@ def share_inside(boxes: Array, size: tuple[int, int]) -> Array:
     with np.errstate(invalid="ignore"):
         share = (high - low).prod(axis=1) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     return np.nan_to_num(share)
+
+
+def boxes_meet(points: Array, boxes: Array) -> NDArray[np.bool_]:
+    """Return (F,) whether the box around points (F, S, 3) before the camera meets another (F, 4)."""
+    x, y, depth = np.ascontiguousarray(np.moveaxis(points, -1, 0))
+    beside = (x.max(axis=1) > boxes[:, 0]) & (x.min(axis=1) < boxes[:, 2])
+    level = (y.max(axis=1) > boxes[:, 1]) & (y.min(axis=1) < boxes[:, 3])
+    return beside & level & (depth.max(axis=1) > NEAREST)

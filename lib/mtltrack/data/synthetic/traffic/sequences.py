@@ -15,8 +15,9 @@ from mtltrack.data.recent import Recent
 from mtltrack.data.sequences import PlateLabel, SequenceInfo
 from mtltrack.data.synthetic.plates import plate_kinds as all_plate_kinds
 from mtltrack.data.synthetic.sequences import single_labels
+from mtltrack.data.synthetic.traffic.looks import Looks, make_looks
 from mtltrack.data.synthetic.traffic.plan import Settings, make_plan
-from mtltrack.data.synthetic.traffic.render import Looks, make_looks, render, render_mask
+from mtltrack.data.synthetic.traffic.render import render, render_mask
 from mtltrack.data.synthetic.traffic.scene import Plan
 from mtltrack.data.synthetic.traffic.story import KINDS, LEAST_FRAMES
 from mtltrack.data.synthetic.traffic.truth import Truth, measure

@@ -8,36 +8,28 @@ from numpy.typing import NDArray
 
 from mtltrack.data.synthetic.traffic.camera import Camera
 from mtltrack.data.synthetic.traffic.picture import darken
-from mtltrack.data.synthetic.traffic.scene import Plan
+from mtltrack.data.synthetic.traffic.shading import Light
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 BELOW = 0.72  # how dark it is below a vehicle
 
 
-def cast_shadows(
-    canvas: Image, plan: Plan, camera: Camera, lit: Image, things: list[tuple[Array, Array] | None]
-) -> None:
-    """Darken the ground below and beside vehicles, in place.
+def cast_shadow(canvas: Image, light: Light, camera: Camera, extent: Array, pose: Array, lit: float) -> None:
+    """Darken the ground below and beside a vehicle, in place.
 
     Args:
         canvas: (H, W, 3).
-        plan: of the sequence.
+        light: the scene's.
         camera: of the canvas.
-        lit: (H, W) share of the direct light that arrives on the ground, 255 for all of it.
-        things: extent (3,) and pose (3,) of each vehicle, or None.
+        extent, pose: (3,) each, of the vehicle.
+        lit: share of the direct light that arrives there.
     """
-    for thing in things:
-        if thing is None:
-            continue
-        extent, pose = thing
-        _darken_ground(canvas, camera, _turned(_rectangle(extent[:2] * [0.98, 0.92]), pose), BELOW, 0.10)
-        x, y = camera.project_ground(pose[:2])
-        column, row = int(np.clip(x, 0, lit.shape[1] - 1)), int(np.clip(y, 0, lit.shape[0] - 1))
-        strength = plan.light.shadow * float(lit[row, column]) / 255
-        if strength > 0.05:
-            outline = _cast(extent, pose, plan.light.sun)
-            _darken_ground(canvas, camera, outline, strength, plan.light.softness)
+    below = _turned(_rectangle(extent[:2] * [0.98, 0.92]), pose)
+    _darken_ground(canvas, camera, below, BELOW, 0.10)
+    strength = light.shadow * lit
+    if strength > 0.05:
+        _darken_ground(canvas, camera, _cast(extent, pose, light.sun), strength, light.softness)
 
 
 def _rectangle(extent: Array) -> Array:
@@ -75,5 +67,6 @@ def _darken_ground(canvas: Image, camera: Camera, ground: Array, strength: float
     cv2.fillConvexPoly(mask, fixed, 255, cv2.LINE_AA, 4)
     if blur > 0.7:
         kernel = 2 * int(np.ceil(blur)) + 1
-        mask = cv2.blur(cv2.blur(mask, (kernel, kernel)), (kernel, kernel))
+        mask = cv2.blur(mask, (kernel, kernel))
+        mask = cv2.blur(mask, (kernel, kernel)) if blur > 3 else mask
     darken(canvas, mask, (int(low[0]), int(low[1])), strength)

@@ -14,7 +14,7 @@ from mtltrack.data.synthetic.traffic.effects import Effect, effects_of
 from mtltrack.data.synthetic.traffic.figures import figure_outlines
 from mtltrack.data.synthetic.traffic.ordering import footprint_at, hull, is_nearer, shares
 from mtltrack.data.synthetic.traffic.plate_truth import PlateTruth, plate_truth, view_plates
-from mtltrack.data.synthetic.traffic.scene import Actor, Plan, bounds, silhouettes
+from mtltrack.data.synthetic.traffic.scene import Actor, Plan, bounds, boxes_meet, silhouettes
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -119,8 +119,7 @@ def _covers(plan: Plan, target: Views, others: list[Views]) -> list[list[Array]]
     camera, own = plan.camera.position[:2], target.boxes
     foot = plan.target.vehicle.footprint()
     for actor, view in zip(plan.others, others, strict=True):
-        meets = ((view.boxes[:, :2] < own[:, 2:]) & (own[:, :2] < view.boxes[:, 2:])).all(axis=1)
-        for frame in np.flatnonzero(meets):
+        for frame in np.flatnonzero(boxes_meet(view.points, own)):
             there = footprint_at(actor.vehicle.footprint(), view.poses[frame])
             if is_nearer(there, footprint_at(foot, target.poses[frame]), camera):
                 covers[frame].append(hull(view.points[frame]))
@@ -130,9 +129,7 @@ def _covers(plan: Plan, target: Views, others: list[Views]) -> list[list[Array]]
             figure_outlines(figure, plan.camera, plan.story.times),
         )
         points[..., :2] += plan.shake[:, None]
-        boxes = bounds(points)
-        meets = ((boxes[:, :2] < own[:, 2:]) & (own[:, :2] < boxes[:, 2:])).all(axis=1)
-        for frame in np.flatnonzero(meets):
+        for frame in np.flatnonzero(boxes_meet(points, own)):
             stand = figure.footprint(places[frame])
             if is_nearer(stand, footprint_at(foot, target.poses[frame]), camera):
                 covers[frame].append(hull(points[frame]))
@@ -158,7 +155,7 @@ def _surfaces(plan: Plan, pose: Array) -> list[tuple[Array, NDArray[np.int64]]]:
             plan.camera.project(placed(part.shifted(part.mesh.vertices) * vehicle.stretch, pose)),
             part.mesh.quads,
         )
-        for part in vehicle.parts
+        for part in vehicle.parts()
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import yaml
@@ -76,9 +77,9 @@ class Vehicle:
     accent: tuple[float, float, float]
     plate: Plate
 
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        return _parts(self.body)
+    def parts(self, fine: bool = True) -> tuple[Part, ...]:
+        """Return its bodies, in full detail or in few polygons."""
+        return _parts(self.body, fine)
 
     @property
     def extent(self) -> Array:
@@ -87,7 +88,7 @@ class Vehicle:
 
     def support(self) -> Array:
         """Return (S, 3) the points of the vehicle that stand out, in its own coordinates."""
-        points = [part.shifted(part.mesh.support) for part in self.parts]
+        points = [part.shifted(part.mesh.support) for part in self.parts()]
         return np.concatenate(points) * self.stretch
 
     def footprint(self) -> Array:
@@ -97,7 +98,7 @@ class Vehicle:
 
     def plate_corners(self, front: bool) -> Array | None:
         """Return (4, 3) the plate's corners, top left first as one reads it; None where there is none."""
-        end = self.parts[0 if front else -1]
+        end = self.parts()[0 if front else -1]
         middle = end.mesh.plates[0 if front else 1]
         if middle is None:
             return None
@@ -115,15 +116,21 @@ class Vehicle:
 
 
 @cache
-def _parts(body: str) -> tuple[Part, ...]:
+def _table() -> dict[str, dict[str, Any]]:
     file = resources.files("mtltrack.data.synthetic.traffic").joinpath("bodies.yaml")
-    table = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return tuple(Part(Builder(table[name]).build(), x, accent) for name, x, accent in BODIES[body][0])
+    table: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return table
+
+
+@cache
+def _parts(body: str, fine: bool) -> tuple[Part, ...]:
+    table = _table()
+    return tuple(Part(Builder(table[name], fine).build(), x, accent) for name, x, accent in BODIES[body][0])
 
 
 @cache
 def _extent(body: str) -> Array:
-    parts = _parts(body)
+    parts = _parts(body, True)
     ends = [part.offset + sign * part.mesh.extent[0] / 2 for part in parts for sign in (-1, 1)]
     width, height = np.max([part.mesh.extent[1:] for part in parts], axis=0)
     return np.array([max(ends) - min(ends), width, height])

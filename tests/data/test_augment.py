@@ -111,3 +111,33 @@ def test_brightness_varies_as_far_as_it_is_told() -> None:
     transform = ClipTransform(replace(SETTINGS, brightness_jitter=0.6))
     factors = [transform(view, [view], SampleRandom(seed))[0].brightness for seed in range(40)]
     assert 0.4 <= min(factors) < 0.8 and 1.2 < max(factors) <= 1.6
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_detail_view_changes_nothing_else(seed: int) -> None:
+    """Its jitter is drawn last, and depends on no other view's."""
+    view = (marked_frame(), BOX)
+    jittered = replace(SETTINGS, detail=ViewSettings(160, 3.0, 0.25, 0.1))
+    without = ClipTransform(replace(SETTINGS, detail=None))
+    plain_template, plain = without(view, [view, view], SampleRandom(seed))
+    assert [frame.detail for frame in plain] == [None, None]
+    details = []
+    for settings in (SETTINGS, jittered):
+        template, search = ClipTransform(settings)(view, [view, view], SampleRandom(seed))
+        for ours, theirs in zip([template, *search], [plain_template, *plain], strict=True):
+            assert np.array_equal(ours.image, theirs.image) and ours.brightness == theirs.brightness
+            assert torch.equal(ours.box_xywh, theirs.box_xywh) and np.array_equal(ours.affine, theirs.affine)
+        details.append([frame.detail_affine for frame in search])
+    for a, b in zip(*details, strict=True):
+        assert a is not None and b is not None
+        # without jitter the view's middle is the target's: (82, 60), and the square's side is rounded
+        np.testing.assert_allclose(a @ [79.5, 79.5, 1] + 0.5, [82, 60], atol=1.1)
+        assert (np.abs(b @ [79.5, 79.5, 1] + 0.5 - [82, 60]) <= 0.125 * 22 * 1.5 + 1.1).all()
+        assert not np.array_equal(a, b)
+
+
+def test_the_detail_view_is_jittered_in_validation_too() -> None:
+    jittered = replace(SETTINGS, detail=ViewSettings(160, 3.0, 0.25, 0.1))
+    view, transform = (marked_frame(), BOX), ClipTransform(jittered, augment=False)
+    (frames,) = zip(*(transform(view, [view], SampleRandom(seed))[1] for seed in range(4)), strict=True)
+    assert len({str(frame.detail_affine) for frame in frames}) == 4

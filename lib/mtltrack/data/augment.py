@@ -32,7 +32,6 @@ from mtltrack.data.transforms.base import CropTransform, Rendered, SceneTransfor
 
 GRAYSCALE_PROBABILITY = 0.05
 FLIP_PROBABILITY = 0.5
-TOO_SMALL = "the jittered box is too small"
 FrameAndBox = tuple[np.ndarray, Tensor]
 """An RGB image (H, W, 3) uint8 and the target's box (4,) float32 xywh in its pixels."""
 
@@ -251,7 +250,7 @@ def _cut_target(
     try:
         return jittered_center_crop(image, extract, box, view.factor, view.size, grayscale)
     except DataError as error:
-        raise RejectedCrop(TOO_SMALL) from error
+        raise RejectedCrop("the jittered box is too small") from error
 
 
 def mirror_box(box_xywh: Tensor, width: int) -> Tensor:
@@ -324,10 +323,7 @@ def _add_detail(
     if joint.flip:
         image, box_xywh = _mirrored_frame(image, box_xywh)
     extract = jittered_box(box_xywh, view.center_jitter, view.scale_jitter, rng.torch)
-    try:
-        window = crop_window(extract, view.factor)
-    except DataError as error:
-        raise RejectedCrop(TOO_SMALL) from error
+    window = crop_window(extract, view.factor)
     detail, affine = cut(image, window, view.size, joint.grayscale), window_affine(window, view.size)
     if frame.cutting.mirrored:
         detail, affine = cv2.flip(detail, 1), _mirror_affine(affine, view.size)

@@ -49,6 +49,13 @@ def test_a_sequence_says_everything_about_its_frames(world: SyntheticSequences) 
     assert np.array_equal(truth.flags, info.labels["cls"]["flags"][30])
 
 
+def test_masks_are_refused_with_a_hint(world: SyntheticSequences) -> None:
+    with pytest.raises(
+        DataError, match="SyntheticSequences has no masks; TrafficSequences are rendered with"
+    ):
+        world.mask(0, 0)
+
+
 def test_a_frame_depends_on_nothing_that_was_drawn_before(world: SyntheticSequences) -> None:
     backwards = {frame: world.image(2, frame) for frame in (40, 17, 5)}
     world.image(7, 0)

@@ -101,6 +101,10 @@ class SyntheticSequences:
         _, plan, looks = self._last
         return render(plan, looks, frame)
 
+    def mask(self, i: int, frame: int) -> NDArray[np.uint8]:  # noqa: ARG002
+        """Refuse: these sequences have no masks."""
+        raise DataError(f"{self.name} has no masks; TrafficSequences are rendered with masks.")
+
     def truth(self, i: int, frame: int) -> Truth:
         """Return box, visibility and flags of one frame."""
         self._check_frame(frame)

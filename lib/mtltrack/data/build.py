@@ -33,7 +33,7 @@ NAMED = {
     "COCO17": _Named("Coco", "coco", "coco_lmdb", {"year": 2017}),
     "VID": _Named("ImagenetVid", "vid", "vid_lmdb"),
     "TRACKINGNET": _Named("TrackingNet", "trackingnet", "trackingnet_lmdb"),
-    "DAVIS": _Named("Davis", "davis"),
+    "DAVIS": _Named("Davis", "davis", arguments={"split": "2017/train"}),
     "CCPD": _Named("Ccpd", "ccpd"),
     "SYNTHETIC": _Named("SyntheticSequences"),
     "TRAFFIC": _Named("TrafficSequences"),

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mtltrack.core.conditions import condition_names
 from mtltrack.data import ClipDataset, CropSettings, ViewSettings, collate
 from mtltrack.data.datasets import FolderSequences
+from mtltrack.data.transforms import RenderConditions
+from mtltrack.data.transforms.render_conditions import KINDS
 
 
 @pytest.fixture
@@ -39,3 +42,16 @@ def test_clips(sequences: FolderSequences) -> None:
     clip = collate([dataset[(0, i)] for i in range(8)])
     assert clip.labels["cls"]["valid"].all() and not any(source["bad"] for source in clip.sources)
     assert (clip.search.float().std(dim=(2, 3, 4)) > 5).all()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_conditions_are_rendered_onto_real_frames(name: str, data_root: Path) -> None:
+    if not (data_root / "sot").is_dir():
+        pytest.skip(f"no sot/ in {data_root}")
+    render = RenderConditions(0.5, [name], (1.0, 1.0))
+    crop = CropSettings(ViewSettings(96, 2.0), ViewSettings(192, 4.0, 1.0, 0.1), transforms=(render,))
+    dataset = ClipDataset([FolderSequences(data_root / "sot")], [1], 8, 3, crop, max_interval=50)
+    label = collate([dataset[(0, i)] for i in range(8)]).labels["cls"]
+    number = condition_names().index(name)
+    assert label["valid"].all() and 0.2 < float(label["flags"][..., number].float().mean()) < 0.8
+    assert torch.equal(label["index"] == number, label["flags"][..., number])

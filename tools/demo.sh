@@ -66,7 +66,7 @@ choose_data() {
     DATASET="$OUT/rendered"
     [[ "$RENDERED" == yes ]] || echo "no real sequences at $MTLTRACK_DATA/sot (set MTLTRACK_DATA): rendered ones instead"
     rm -rf "$DATASET"
-    "$PYTHON_BIN" tools/make_synthetic.py --sequences 4 --frames 126 --out "$DATASET"
+    "$PYTHON_BIN" tools/make_synthetic.py --world textures --sequences 4 --frames 126 --out "$DATASET"
     FRAMES=()
     LABELS=(--conditions "$DATASET") # rendered frames come with their true conditions
     local folder

@@ -47,7 +47,7 @@ def draw_background(
     """Draw the scene of a plan for the canvas camera; `size` is the canvas's, pixels."""
     image = np.zeros((size[1], size[0], 3), np.uint8)
     glow = np.zeros_like(image) if plan.light.night else None
-    houses, trees = draw_rows(rng, plan.road, camera), draw_trees(rng, plan.road, camera)
+    houses, trees = (draw_rows(rng, plan.road, camera), draw_trees(rng, plan.road, camera))
     lamps = draw_lamps(rng, plan.road)
     lit = (
         _pools(lamps, camera, size) if plan.light.night else _sunlit(plan.light, houses, trees, camera, size)
@@ -125,7 +125,7 @@ def _paint_sky(rng: np.random.Generator, image: Image, light: Light, camera: Cam
     far = displayed(0.6 * light.horizon + 0.25 * light.ambient)
     x, unit = 0, image.shape[1] / 640
     while x < image.shape[1]:
-        width, height = int(rng.uniform(14, 60) * unit) + 1, int(rng.uniform(3, 26) * unit)
+        width, height = (int(rng.uniform(14, 60) * unit) + 1, int(rng.uniform(3, 26) * unit))
         sky[max(rows - height, 0) :, x : x + width] = far * rng.uniform(0.9, 1.05)
         x += width
     gain = _gains(light, np.array(float(lit)))

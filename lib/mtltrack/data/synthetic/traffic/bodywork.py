@@ -39,10 +39,10 @@ class Builder:
 
     def __init__(self, body: Mapping[str, Any], fine: bool = True) -> None:
         self.body, self.fine = body, fine
-        self.across, self.step, self.round = np.array(ACROSS[fine]), STEP[fine], ROUND[fine]
+        self.across, self.step, self.round = (np.array(ACROSS[fine]), STEP[fine], ROUND[fine])
         self.length, self.half = float(body["length"]), float(body["width"]) / 2
         self.levels = np.array(body["levels"], np.float64)
-        self.top, self.belt = np.array(body["top"], np.float64), np.array(body["belt"], np.float64)
+        self.top, self.belt = (np.array(body["top"], np.float64), np.array(body["belt"], np.float64))
         self.vertices: list[Array] = []
         self.count = 0
         self.quads: list[Indices] = []

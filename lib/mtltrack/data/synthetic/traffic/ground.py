@@ -116,7 +116,7 @@ def _paint_wear(rng: np.random.Generator, brush: Brush, road: Road) -> None:
         overlay.strip(x, x + float(rng.uniform(0.8, 3)), y, y + float(rng.uniform(1, 7)), (tone, tone, tone))
     cv2.addWeighted(overlay.image, 0.35, brush.image, 0.65, 0, dst=brush.image)
     for _ in range(int(rng.integers(1, 5))):
-        x, y = float(rng.uniform(road.left + 0.5, road.right - 0.5)), float(rng.uniform(4, 30))
+        x, y = (float(rng.uniform(road.left + 0.5, road.right - 0.5)), float(rng.uniform(4, 30)))
         angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
         brush.polygon(np.column_stack([x + 0.34 * np.cos(angle), y + 0.34 * np.sin(angle)]), (66, 64, 62))
 

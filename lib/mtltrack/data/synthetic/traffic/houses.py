@@ -60,10 +60,10 @@ def _row(rng: np.random.Generator, road: Road, side: int, inner: float, kind: st
     low_wall = WALLS[int(rng.integers(len(WALLS)))]
     while y < 85:
         length = float(rng.uniform(7, 16))
-        height, depth = float(rng.uniform(2, 5)) * FLOOR + 1.0, float(rng.uniform(7, 12))
+        height, depth = (float(rng.uniform(2, 5)) * FLOOR + 1.0, float(rng.uniform(7, 12)))
         wall, look = WALLS[int(rng.integers(len(WALLS)))], "wall"
         if kind == "houses":
-            height, length = float(rng.uniform(1, 2.4)) * FLOOR + 1.2, float(rng.uniform(7, 11))
+            height, length = (float(rng.uniform(1, 2.4)) * FLOOR + 1.2, float(rng.uniform(7, 11)))
         elif kind in ("hedge", "wall"):
             height, depth, length = (1.3, 0.8, 12.0) if kind == "hedge" else (2.0, 0.3, 9.0)
             wall, look = ((64, 88, 44), "hedge") if kind == "hedge" else (low_wall, "bare")
@@ -208,7 +208,7 @@ def _windows(
         head = sill - round(1.45 * DETAIL)
         left, right = 0.22, 0.78
         if floor == 0 and shop:
-            sill, head, left, right = height - round(0.4 * DETAIL), height - round(2.5 * DETAIL), 0.06, 0.94
+            sill, head, left, right = (height - round(0.4 * DETAIL), height - round(2.5 * DETAIL), 0.06, 0.94)
         for column in range(columns):
             x0, x1 = round((column + left) * pitch), round((column + right) * pitch)
             tone = float(rng.uniform(35, 95))

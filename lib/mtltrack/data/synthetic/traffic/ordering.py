@@ -66,8 +66,8 @@ def far_to_near(footprints: list[Array], boxes: Array, camera: Array) -> list[in
 def hull(points: Array) -> Array:
     """Return the convex outline (N, 2) of points (S, 3), pixels; empty if all lie behind the camera.
 
-    Of a thing beside the camera some points lie behind its plane: they count as just before it, which puts them
-    far outside the frame, on the right side.
+    Of a thing beside the camera some points lie behind its plane: they count as just before it, which puts
+    them far outside the frame, on the right side.
     """
     if points[:, 2].max() <= NEAREST:
         return np.empty((0, 2))

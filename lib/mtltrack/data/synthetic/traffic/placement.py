@@ -15,10 +15,12 @@ from mtltrack.data.synthetic.traffic.story import STANDING, Story
 from mtltrack.data.synthetic.traffic.vehicles import Vehicle
 
 Array = NDArray[np.float64]
-SMALLEST, LARGEST = 56.0, 320.0  # pixels of the target's longer side, in frames 640 pixels wide
+SMALLEST, LARGEST = (56.0, 320.0)  # pixels of the target's longer side, in frames 640 pixels wide
 PLATE = (50.0, 96.0)  # pixels across of the plate where an approach ends, in frames 640 pixels wide
 FASTEST = 13.0  # m/s
 BRAKING = 4.0  # m/s^2
+WHOLE = 0.97  # share of a target inside the frame that counts as all of it
+CUT, CUT_SHARE = ((0.5, 0.83), 0.3)  # how much is inside of those that halt cut off by the frame; how many do
 TURNED = np.deg2rad(27)  # a target that isn't to vary its look turns less than this, seen from the camera
 GROWN = 1.8  # one that isn't to vary in scale changes its area by less than this factor
 
@@ -94,9 +96,10 @@ def _park(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story
     place = lane + stage.side * 0.35 if strip is None else strip
     straight = lane_path(place, direction, 3.0, 45.0)
     sight = look(stage, vehicle, straight, np.arange(0, straight.length, 0.75))
-    good = (
-        (sight.inside >= 0.99) & (sight.side >= SMALLEST * stage.unit) & (sight.side <= LARGEST * stage.unit)
-    )
+    cut = "Partial Visibility" in stage.natural and rng.random() < CUT_SHARE
+    least, most = CUT if cut else (0.99, 1.0)
+    good = (sight.inside >= least) & (sight.inside <= most)
+    good &= (sight.side >= SMALLEST * stage.unit) & (sight.side <= LARGEST * stage.unit)
     if not good.any():
         return None
     chances = np.where(good, 1 / sight.depth.clip(2) ** 2, 0)
@@ -104,27 +107,37 @@ def _park(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story
     sway = float(rng.uniform(5.5, 8.0))
     path = parking_path(lane, place, direction, at, -8.0, FAR, sway)
     stand = path.nearest(place, at)
-    return _braking(rng, stage, vehicle, story, path, stand)
+    return _braking(rng, stage, vehicle, story, path, stand, 0.5 if cut else WHOLE)
 
 
 def _braking(
-    rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story, path: Path, stand: float
+    rng: np.random.Generator,
+    stage: Stage,
+    vehicle: Vehicle,
+    story: Story,
+    path: Path,
+    stand: float,
+    least: float,
 ) -> Actor | None:
-    """Return the target that comes along a path, halts at `stand` metres, goes on if the story says so."""
+    """Return the target that comes along a path, halts at `stand` metres, goes on if the story says so.
+
+    It starts wholly inside the frame, and the share `least` of it stays there until it has halted.
+    """
     duration = story.halt
     before = look(stage, vehicle, path, np.arange(stand, max(stand - 30, 0), -0.5))
-    ends = np.flatnonzero((before.inside < 0.97) | ~_steady(before, 0, stage.natural))
-    room = 0.5 * (ends[0] if len(ends) else len(before.s)) - 0.5
-    distance = min(room, 0.42 * BRAKING * duration**2)
-    if distance < 1.0:
+    ends = np.flatnonzero((before.inside < least) | ~_steady(before, 0, stage.natural))
+    far = min(int(ends[0]) if len(ends) else len(before.s), int(2 * 0.42 * BRAKING * duration**2) + 1)
+    starts = np.flatnonzero(before.inside[:far] >= WHOLE)
+    if not len(starts) or starts[-1] < 2:
         return None
+    distance = 0.5 * float(starts[-1])
     speed = distance / (0.7 * duration)
     stretches = [(0.4 * duration, speed, speed), (0.6 * duration, speed, 0.0)]
     if np.isfinite(story.go):
         leaving = float(story.times[-1]) - story.go
         after = look(stage, vehicle, path, np.arange(stand, min(stand + 40, path.length), 0.5))
-        least = 0.35 if "Partial Visibility" in stage.natural else 0.9
-        ends = np.flatnonzero((after.inside < least) | ~_steady(after, 0, stage.natural))
+        rest = 0.35 if "Partial Visibility" in stage.natural else 0.9
+        ends = np.flatnonzero((after.inside < rest) | ~_steady(after, 0, stage.natural))
         room = 0.5 * (ends[0] if len(ends) else len(after.s)) - 0.5
         if room < 1.0:
             return None
@@ -147,9 +160,10 @@ def _pass(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story
     else:
         path = lane_path(lane, direction, 2.0, 70.0)
     sight = look(stage, vehicle, path, np.arange(0, path.length, 0.5))
-    usable = (
-        (sight.side >= SMALLEST * stage.unit) & (sight.side <= LARGEST * stage.unit) & (sight.depth > 1.5)
-    )
+    most = (
+        np.where(sight.inside < WHOLE, 1.5, 1.0) * LARGEST * stage.unit
+    )  # what leaves the frame may be large
+    usable = (sight.side >= SMALLEST * stage.unit) & (sight.side <= most) & (sight.depth > 1.5)
     window = _window(rng, sight, usable, stage.natural)
     if window is None:
         return None
@@ -171,7 +185,7 @@ def _window(
     if "Scale Variation" in natural or "Variance in Appearance" in natural:
         starts = starts[: max(1, len(starts) // 3)]
     first = int(starts[int(rng.integers(len(starts)))])
-    fits = usable & (sight.inside >= (0.3 if "Partial Visibility" in natural else 0.97))
+    fits = usable & (sight.inside >= (0.3 if "Partial Visibility" in natural else WHOLE))
     fits &= _steady(sight, first, natural)
     ends = np.flatnonzero(~fits[first:])
     last = first + int(ends[0]) - 1 if len(ends) else len(fits) - 1

@@ -93,6 +93,8 @@ def _draw(
     """Draw one scene; None when the target can't be seen well in it, or no zone fits."""
     story = draw_story(rng, kind, settings.frames, settings.fps, settings.rule.seconds)
     road, side = draw_road(rng), int(rng.choice([-1, 1]))
+    if road.corner is not None and rng.random() < 0.5:
+        side = road.corner[1]  # where the target can turn off
     view = str(rng.choice(CLOSE_VIEWS if kind == "approach" else (*VIEWS, "gate")))
     wanted = NATURAL if rng.random() < FREE else [name for name in NATURAL if rng.random() < NATURAL_SHARE]
     natural = frozenset(wanted) & frozenset(settings.conditions)

@@ -69,7 +69,7 @@ def view_plates(plan: Plan, poses: Array) -> PlateViews:
         facing = (way * gaze[:, :2]).sum(axis=1) / np.linalg.norm(gaze, axis=1)
         seen = plan.camera.project(world)
         better = (facing > best) & (seen[..., 2].min(axis=1) > 1.0)
-        corners[better], best[better] = (seen[..., :2] + plan.shake[:, None])[better], facing[better]
+        corners[better], best[better] = ((seen[..., :2] + plan.shake[:, None])[better], facing[better])
     return PlateViews(corners, best)
 
 

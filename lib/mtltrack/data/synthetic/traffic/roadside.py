@@ -47,7 +47,7 @@ def draw_trees(rng: np.random.Generator, road: Road, camera: Camera) -> list[Tre
             )
             if not at_corner and never_before_road(road, camera, x - side * 0.3, y):
                 colour = np.clip(green * rng.uniform(0.85, 1.15), 10, 230)
-                trunk, radius = float(rng.uniform(2.6, 3.6)), float(rng.uniform(1.3, 2.1))
+                trunk, radius = (float(rng.uniform(2.6, 3.6)), float(rng.uniform(1.3, 2.1)))
                 trees.append(
                     Tree(x, y, trunk, radius, (float(colour[0]), float(colour[1]), float(colour[2])))
                 )

@@ -91,7 +91,7 @@ def measure(plan: Plan, rule: StopRule) -> Truth:
     sides = np.sqrt((target.boxes[:, 2:] - target.boxes[:, :2]).prod(axis=1))
     effects = effects_of(plan, sides)
     seen = view_plates(plan, target.poses)
-    boxes, inside, covered, plates = target.boxes.copy(), np.zeros(frames), np.zeros(frames), []
+    boxes, inside, covered, plates = (target.boxes.copy(), np.zeros(frames), np.zeros(frames), [])
     covers = _covers(plan, target, others)
     for frame in range(frames):
         inside[frame], covered[frame] = shares(hull(target.points[frame]), covers[frame], plan.size)

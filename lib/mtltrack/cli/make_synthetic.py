@@ -89,9 +89,8 @@ def _run(arguments: argparse.Namespace) -> int:
         began = time.perf_counter()
         frames = _write(arguments)
         rate = frames / (time.perf_counter() - began)
-        print(
-            f"wrote {arguments.sequences} sequences, {frames} frames, to {arguments.out} ({rate:.0f} a second)"
-        )
+        amount = f"{arguments.sequences} sequences, {frames} frames"
+        print(f"wrote {amount}, to {arguments.out} ({rate:.0f} a second)")
     return 0
 
 

@@ -29,8 +29,8 @@ def script() -> ModuleType:
 @pytest.fixture(scope="module")
 def folder(script: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("rendered")
-    arguments = ["--world", "textures", "--sequences", "2", "--frames", "20", "--size", "96", "64", "--seed", "5"]
-    arguments += ["--format", "png"]
+    arguments = ["--world", "textures", "--sequences", "2", "--frames", "20", "--size", "96", "64"]
+    arguments += ["--seed", "5", "--format", "png"]
     assert script.main([*arguments, "--out", str(out)]) == 0
     return out
 

@@ -5,7 +5,7 @@ Shapes: B clips, T search frames a clip, N tokens, C channels, H x W pixels or c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
@@ -85,6 +85,13 @@ class Clip:
             for task, entry in self.labels.items()
         }
         return replace(self, **changed)
+
+    def rows(self, indices: Sequence[int]) -> Clip:
+        """Return some of the batch's clips."""
+        chosen = list(indices)
+        picked = self._map(lambda tensor: tensor[chosen])
+        picked.sources = [self.sources[index] for index in chosen if index < len(self.sources)]
+        return picked
 
     def to(self, device: torch.device | str) -> Clip:
         """Return the clip on `device`; copies from pinned memory don't block."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,7 +36,8 @@ class GradientWatch:
     Args:
         trainer: see `Trainer`.
         stage: as it is now.
-        interval: steps between looks at the last shared stage of the model and at the heads.
+        interval: steps between looks at the last shared stage of the model, and at one task's head. Of more
+            than three tasks a look takes more than half, in turn, so that each pair meets in some looks.
         full_interval: steps between looks at the whole matrix.
     """
 
@@ -45,31 +46,35 @@ class GradientWatch:
         self.interval, self.full_interval = interval, full_interval
         self.model_stages = [item for item in model_stages(self.tracker) if item.part in stage.trains]
         self.shared = last_shared(self.tracker, self.model_stages)
-        self._wiring: Wiring | None = None
+        self._given: dict[str, set[Edge]] = {}
+        self._uses: dict[str, dict[str, set[Edge]]] = {}
+        self._known: set[str] = set()
+        self._looks = 0
         self._zeros: Counter[tuple[str, str]] = Counter()
         self._told: set[tuple[str, str]] = set()
 
     # ----------------------------------------------------------------------------------------------- a step
 
     def prepare(self, clip: Clip) -> None:
-        """Find out what the heads read, once, before the first step that is looked at.
+        """Find out what the heads read, before a step that is looked at; once for each task that has labels.
 
         Args:
             clip: of that step, as it comes from the loader.
         """
-        if self._wiring is not None or not (self._due(self.interval) or self._due(self.full_interval)):
+        if not (self._due(self.interval) or self._due(self.full_interval)):
             return
-        heads, settings = self.tracker.heads(), self.trainer.settings
+        new = [task for task in _labelled(clip, self.stage.losses) if task not in self._known]
+        self._known.update(new)
+        called = {task: head for task, head in self.tracker.task_parts().items() if task in new}
+        if not called:
+            return
+        heads, settings, few = self.tracker.heads(), self.trainer.settings, _some_rows(clip, new)
         with chance_and_buffers_kept(self.tracker), torch.no_grad(), self.trainer.accelerator.autocast():
-            with watched_inputs(self.tracker.task_parts()) as calls:
-                self.tracker(clip.normalised(list(settings.mean), list(settings.std)))
-            uses: dict[str, dict[str, set[Edge]]] = {
-                task: used_edges(call, head_terms(task, heads[task], clip))
-                for task, call in calls.items()
-                if task in _labelled(clip, self.stage.losses)
-            }
-        given = {task: set(call.edges) for task, call in calls.items()}
-        self._wiring = Wiring(self.tracker, self.stage, given, uses)
+            with watched_inputs(called) as calls:
+                self.tracker(few.normalised(list(settings.mean), list(settings.std)))
+            for task, call in calls.items():
+                self._given[task] = set(call.edges)
+                self._uses[task] = used_edges(call, head_terms(task, heads[task], few))
 
     def look(self, report: LossReport, clip: Clip) -> None:
         """Take the gradients of a step's last batch, if it is time, and tell the monitors.
@@ -79,18 +84,15 @@ class GradientWatch:
             clip: with its labels.
         """
         full, some = self._due(self.full_interval), self._due(self.interval)
-        if not (full or some) or self._wiring is None:
+        if not (full or some):
             return
         labelled = _labelled(clip, report.losses)
-        gradients = {
-            task: self._gradients(loss, None if full else task)
-            for task, loss in report.losses.items()
-            if task in labelled
-        }
+        looked_at = self._choose([task for task in report.losses if task in labelled], full)
+        gradients = {task: self._gradients(report.losses[task], items) for task, items in looked_at.items()}
         readings = {
-            (task, item.name): read(item.parameters, found)
-            for task, found in gradients.items()
-            for item in self._looked_at(None if full else task)
+            (task, item.name): read(item.parameters, gradients[task])
+            for task, items in looked_at.items()
+            for item in items
         }
         values = {
             f"grad/{task}/{name}": reading.norm for (task, name), reading in readings.items() if reading.graph
@@ -108,16 +110,21 @@ class GradientWatch:
     def _due(self, interval: int) -> bool:
         return interval > 0 and (self.trainer.position.step + 1) % interval == 0
 
-    def _looked_at(self, task: str | None) -> list[ModelStage]:
-        """Return the stages that a cheap look at a task takes, or all for None."""
-        if task is None:
-            return self.model_stages
-        return [item for item in self.model_stages if item.part == task or item is self.shared]
+    def _choose(self, tasks: list[str], full: bool) -> dict[str, list[ModelStage]]:
+        """Return which tasks are looked at, and where."""
+        if full or not tasks:
+            return dict.fromkeys(tasks, self.model_stages)
+        first = self._looks % len(tasks)
+        self._looks += 1
+        some = (tasks * 2)[first : first + (len(tasks) if len(tasks) <= 3 else len(tasks) // 2 + 1)]
+        head = [item for item in self.model_stages if item.part == some[0]]
+        shared = [] if self.shared is None else [self.shared]
+        return {task: shared + (head if task == some[0] else []) for task in some}
 
-    def _gradients(self, loss: Tensor, task: str | None) -> dict[str, Tensor | None]:
+    def _gradients(self, loss: Tensor, items: Sequence[ModelStage]) -> dict[str, Tensor | None]:
         parameters = {
             name: parameter
-            for item in self._looked_at(task)
+            for item in items
             for name, parameter in item.parameters.items()
             if parameter.requires_grad
         }
@@ -163,11 +170,12 @@ class GradientWatch:
     # ---------------------------------------------------------------------------------------------- warnings
 
     def _warn(self, readings: Mapping[tuple[str, str], Reading], step: int) -> None:
-        assert self._wiring is not None
+        wiring = Wiring(self.tracker, self.stage, self._given, self._uses)
         items = {item.name: item for item in self.model_stages}
         for key, reading in readings.items():
             task, name = key
-            if key in self._told or self._wiring.cell(task, None, items[name]).need is not Need.REQUIRED:
+            due = task in self._known and wiring.cell(task, None, items[name]).need is Need.REQUIRED
+            if key in self._told or not due:
                 continue
             self._zeros[key] = 0 if reading.norm > 0 else self._zeros[key] + 1
             if reading.bad > 0:
@@ -192,6 +200,16 @@ def last_shared(tracker: Any, stages: Sequence[ModelStage]) -> ModelStage | None
         if item.part not in heads and any(parameter.dim() > 1 for parameter in item.parameters.values())
     ]
     return shared[-1] if shared else None
+
+
+def _some_rows(clip: Clip, tasks: Collection[str]) -> Clip:
+    """Return a few clips of a batch, among them one with a label of each task."""
+    rows = {0, min(1, clip.batch_size - 1)}  # two, where batch norms take statistics
+    for task in tasks:
+        valid = valid_labels(clip, task)
+        assert valid is not None
+        rows.add(int(valid.any(1).nonzero()[0]))
+    return clip.rows(sorted(rows))
 
 
 def _labelled(clip: Clip, tasks: Any) -> set[str]:

@@ -75,6 +75,7 @@ class PlateHead(nn.Module):
 
     reads: tuple[str, ...] = ("box",)
     decode_keys: tuple[str, ...] = ("presence", "cxcywh")
+    needs_detail = True  # online the detail view is only cut for heads that say so
     # What stands at the place is read from the map, so every term shapes the map. Where two sides miss by the
     # same sign L1 only shifts the box: size may be 0.
     reaches: ClassVar[dict[str, tuple[str, ...]]] = {

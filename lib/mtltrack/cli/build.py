@@ -74,7 +74,7 @@ def build_tracker(cfg: Config, script: str | None = None) -> Tracker:
     backbone = _build_backbone(cfg, parts)
     width = backbone.embed_dim
     box_head = _build_box_head(cfg, width)
-    return Tracker(
+    tracker = Tracker(
         backbone=backbone,
         box_head=box_head,
         history=_build_history(cfg, width) if parts.history else None,
@@ -83,7 +83,10 @@ def build_tracker(cfg: Config, script: str | None = None) -> Tracker:
         template_range=cfg.MODEL.BACKBONE.CE_TEMPLATE_RANGE,
         frames_at_once=None if cfg.MODEL.BACKBONE.BATCH_FRAMES == "auto" else cfg.MODEL.BACKBONE.BATCH_FRAMES,
         history_settings=HistorySettings(cfg.TEST.UPDATE_INTERVAL, cfg.MODEL.MAX_MEM),
+        history_steps=cfg.TRAIN.HISTORY_STEPS,
     )
+    tracker.checkpoint_activations(cfg.TRAIN.CHECKPOINT_ACTIVATIONS)
+    return tracker
 
 
 def _build_backbone(cfg: Config, parts: Assembly) -> Any:

@@ -176,6 +176,12 @@ class Train(Section):
     AMP: StrictBool = Field(default=False, description="Mixed precision: fp16 on a GPU, bf16 on a CPU.")
     PRECISION: PrecisionName | None = Field(default=None, description="Precision by name; goes before AMP.")
     ACCUMULATION_STEPS: Count = Field(default=1, description="Batches whose gradients make one step.")
+    CHECKPOINT_ACTIVATIONS: StrictBool = Field(
+        default=False, description="Less memory, more time: blocks run again in the backward pass."
+    )
+    HISTORY_STEPS: CountOrZero | None = Field(
+        default=None, description="Frames that the gradient goes back through the history; not given: all."
+    )
     BN: Literal["batch", "frozen"] = Field(default="batch", description="Statistics of trained batch norms.")
     CE_START_EPOCH: CountOrZero = Field(default=20, description="Epochs before elimination begins.")
     CE_WARM_EPOCH: CountOrZero = Field(

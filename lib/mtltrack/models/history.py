@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtltrack.models.layers.checkpointing import run_checkpointed
 from mtltrack.models.layers.elimination import python_slice_mask
 from mtltrack.models.layers.memory import extend_keys, read_memory
 from mtltrack.models.layers.residual import MaskEncoder, PreActivationBlock
@@ -97,6 +98,8 @@ class HistoryNetwork(nn.Module):
         value_dim: Cv; None for half of C.
         encoder_width: channels of the mask encoder's first stage.
         correct_mask: see `memory_mask`.
+
+    `checkpoint_activations`, False at first, runs the mask encoder as `run_checkpointed` does.
     """
 
     def __init__(
@@ -118,6 +121,13 @@ class HistoryNetwork(nn.Module):
         self.key_comp = nn.Conv2d(channels, channels - value_dim, 3, padding=1)
         self.searchRegionFusion = PreActivationBlock(channels, channels)
         self.correct_mask = correct_mask
+        self.checkpoint_activations = False
+
+    def _encode(self, image: Tensor, maps: Tensor, mask: Tensor) -> Tensor:
+        encoder = self.HIP.encoder
+        if self.checkpoint_activations:
+            return run_checkpointed(encoder, encoder, image, maps, mask)
+        return encoder(image, maps, mask)
 
     def template_entry(
         self, template: Tensor, template_maps: Tensor, boxes_xywh: Tensor
@@ -134,7 +144,7 @@ class HistoryNetwork(nn.Module):
         """
         image, maps = _enlarge(template), _enlarge(template_maps)
         mask = template_memory_mask(boxes_xywh, image.shape[-1], self.correct_mask)
-        value = self.HIP.encoder(image, maps, mask)
+        value = self._encode(image, maps, mask)
         return as_tokens(self.key_proj(maps)), as_tokens(value)
 
     def search_key(self, search_maps: Tensor) -> Tensor:
@@ -153,7 +163,7 @@ class HistoryNetwork(nn.Module):
             removed: (B, n) numbers of the tokens that elimination removed.
         """
         mask = memory_mask(boxes_cxcywh, search.shape[-1], removed, search_maps.shape[-1], self.correct_mask)
-        return as_tokens(self.HIP.encoder(search, search_maps, mask))
+        return as_tokens(self._encode(search, search_maps, mask))
 
     def prompt(self, search_maps: Tensor, read: Tensor) -> Tensor:
         """Join what was read with compressed search features: (B, C, h, w), (B, N, Cv) -> (B, C, h, w)."""

@@ -50,6 +50,7 @@ class Tracker(nn.Module):
         frames_at_once: send a clip's frames through the backbone in one batch; None: on a GPU only, where it
             is faster. The results are the same.
         history_settings: see `HistorySettings`.
+        history_steps: frames that the gradient goes back through the history; None for the whole clip.
 
     The state dict keeps the names of the published checkpoints: `backbone.`, `box_head.`, the four of the
     history at the top level, and `<task>_head.` for each task.
@@ -65,6 +66,7 @@ class Tracker(nn.Module):
         template_range: str = "CTR_POINT",
         frames_at_once: bool | None = None,
         history_settings: HistorySettings | None = None,
+        history_steps: int | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -82,6 +84,7 @@ class Tracker(nn.Module):
         self.template_range = template_range
         self.frames_at_once = frames_at_once
         self.history_settings = history_settings or HistorySettings()
+        self.history_steps = history_steps
 
     history: HistoryNetwork | None
     graph: TaskGraph
@@ -107,6 +110,12 @@ class Tracker(nn.Module):
         """Names of parameters that no path reads, kept for the checkpoints' sake and never trained."""
         return {"backbone.cls_token", "backbone.pos_embed"}
 
+    def checkpoint_activations(self, on: bool = True) -> None:
+        """Trade time for memory in training: backbone blocks and the history's encoder run twice."""
+        for part in (self.backbone, self.history):
+            if part is not None:
+                part.checkpoint_activations = on
+
     def boundaries(self) -> dict[str, str]:
         """Return where the tracker passes no gradient on by design, each with the reason."""
         found = {}
@@ -114,6 +123,9 @@ class Tracker(nn.Module):
             found["attention -> candidate elimination"] = "the scores only choose which tokens are removed"
         if self.history is not None:
             found["box.boxes_cxcywh -> history's mask"] = "whole pixels of the predicted box, 0 or 1"
+        if self.history is not None and self.history_steps is not None:
+            reason = f"TRAIN.HISTORY_STEPS is {self.history_steps}: older frames are read without gradient"
+            found["earlier frames -> history"] = reason
         return found
 
     def new_memory(self) -> PromptMemory | None:
@@ -230,7 +242,7 @@ class Tracker(nn.Module):
             if t == 0:
                 entry = self._template_entry(history, clip, tokens)
             else:
-                entry = torch.cat(keys, dim=1), torch.cat(values, dim=1)
+                entry = self._joined(keys), self._joined(values)
             read = history.read(key, *entry)
             fused.append(history.fuse(maps[:, t], history.prompt(maps[:, t], read)))
             predictions.append(self.box_head.predict(fused[-1]))
@@ -240,6 +252,11 @@ class Tracker(nn.Module):
                 keys.append(key)
                 values.append(history.search_value(clip.search[:, t], maps[:, t], boxes, removed))
         return torch.stack(fused, dim=1), predictions
+
+    def _joined(self, entries: list[Tensor]) -> Tensor:
+        """Join the memory's entries; those of frames beyond `history_steps` carry no gradient."""
+        old = 0 if self.history_steps is None else max(0, len(entries) - self.history_steps)
+        return torch.cat([*(entry.detach() for entry in entries[:old]), *entries[old:]], dim=1)
 
     def _box_output(self, predictions: list[dict[str, Tensor]]) -> TaskOutput:
         joined = {name: torch.stack([frame[name] for frame in predictions], dim=1) for name in predictions[0]}

@@ -7,9 +7,10 @@ Parameter names are those of the published OSTrack and HIPTrack checkpoints (tim
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from timm.layers import PatchEmbed, build_sincos2d_pos_embed, resample_abs_pos_embed, trunc_normal_
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from mtltrack.core.registry import BACKBONES
 from mtltrack.models.layers.blocks import OneStreamBlock
+from mtltrack.models.layers.checkpointing import run_checkpointed
 from mtltrack.models.layers.elimination import TemplateRows, eliminate
 
 PRETRAINING_GRID = 14  # 224 px / 16: the position table of every ImageNet and MAE checkpoint
@@ -48,6 +50,8 @@ class OneStreamViT(nn.Module):
         ce_keep_ratio: share kept at each of them.
         drop_path_rate: stochastic depth of the last block; the earlier ones rise linearly to it.
         temporal_embedding: HIPTrack's additional position vector for template and search tokens.
+
+    `checkpoint_activations`, False at first, runs each block as `run_checkpointed` does.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class OneStreamViT(nn.Module):
             self.temporal_pos_embed_z = nn.Parameter(torch.zeros(1, 1, embed_dim))
             self.temporal_pos_embed_x = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.temporal_embedding = temporal_embedding
+        self.checkpoint_activations = False
         rates = [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
         self.blocks = nn.ModuleList(OneStreamBlock(embed_dim, num_heads, rate) for rate in rates)
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
@@ -136,11 +141,11 @@ class OneStreamViT(nn.Module):
         for i, block in enumerate(self.blocks):
             keep = self._keep_ratio(i, ratio)
             if keep >= 1 or rows is None:
-                tokens = block(tokens)
+                tokens = self._run(block, block, tokens)
                 continue
-            tokens, scores = block.attend_scored(tokens, num_template, rows)
+            tokens, scores = self._run(block, block.attend_scored, tokens, num_template, rows)
             outcome = eliminate(scores, tokens, num_template, keep, numbers)
-            tokens, numbers = block.feed_forward(outcome.tokens), outcome.kept
+            tokens, numbers = self._run(block, block.feed_forward, outcome.tokens), outcome.kept
             if outcome.removed is not None:
                 removed.append(outcome.removed)
         tokens = self.norm(tokens)
@@ -149,6 +154,11 @@ class OneStreamViT(nn.Module):
             where = numbers[..., None].expand(-1, -1, self.embed_dim)
             left = left.new_zeros(len(left), num_search, self.embed_dim).scatter(1, where, left)  # (B, Nx, C)
         return OneStreamFeatures(tokens[:, :num_template], left, removed)
+
+    def _run(self, block: nn.Module, function: Callable[..., Any], *arguments: Any) -> Any:
+        if self.checkpoint_activations:
+            return run_checkpointed(block, function, *arguments)
+        return function(*arguments)
 
     def _keep_ratio(self, block: int, ratio: float | None) -> float:
         own = self.elimination.get(block, 1.0)

@@ -32,7 +32,7 @@ ROOMS = (
     ("cli", "the commands; builds a tracker from a YAML", 3, 82.5, 52, 9),
     ("training", "trainer, stages, weighting,\ncheckpoints, monitors", 3, 69.5, 52, 11),
     ("evaluation", "the frame loop, benchmarks,\nresult files, reports", 3, 56.5, 52, 11),
-    ("tasks", "heads: box, cls, ... their loss terms, decoding, metrics", 3, 43.5, 52, 11),
+    ("tasks", "heads: box, cls, seg, plate, ocr, alert; losses, decoding, metrics", 3, 43.5, 52, 11),
     ("losses", "pure tensor\nfunctions", 3, 23.5, 11.5, 18),
     ("metrics", "pure\nfunctions", 16.5, 23.5, 11.5, 18),
     ("data", "data sets,\nsampler,\ncrops", 30, 23.5, 11.5, 18),
@@ -47,18 +47,17 @@ HEADS = (
     ("seg", "mask"),
     ("plate", "box"),
     ("ocr", "text"),
+    ("alert", "stop rule"),
 )
-READY = ("box", "cls")
 
 Place = tuple[float, float, float, float]  # left, bottom, width, height
 Point = tuple[float, float]
 
 
-def box(axes: Axes, place: Place, colour: str, edge: str = "white", dashed: bool = False) -> None:
+def box(axes: Axes, place: Place, colour: str, edge: str = "white") -> None:
     left, bottom, width, height = place
     style = "round,pad=0,rounding_size=1.4"
     shape = FancyBboxPatch((left, bottom), width, height, boxstyle=style, fc=colour, ec=edge, lw=1.4)
-    shape.set_linestyle("--" if dashed else "-")
     axes.add_patch(shape)
 
 
@@ -175,7 +174,7 @@ def draw_heads(axes: Axes) -> None:
     axes.text(
         142.5,
         51,
-        "task graph (dashed: to come)",
+        "task graph",
         size=9.5,
         color=SOFT,
         ha="right",
@@ -183,9 +182,7 @@ def draw_heads(axes: Axes) -> None:
         style="italic",
     )
     for k, (name, note) in enumerate(HEADS):
-        part(axes, 72.5 + 15.6 * k, 43, name, note, COLOURS["tasks"] if name in READY else "white", 13.6, 9)
-        if name not in READY:
-            box(axes, (65.7 + 15.6 * k, 38.5, 13.6, 9), "none", edge="#b9aede", dashed=True)
+        part(axes, 70.3 + 13.1 * k, 43, name, note, COLOURS["tasks"], 11.8, 9)
 
 
 def draw_gradient(axes: Axes) -> None:

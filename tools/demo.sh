@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# The whole job on a small machine, in ten minutes: install, train in stages, track frames that training did not
-# see, print the scores. No GPU, no download beyond pip's.
+# The whole job on a small machine, in ten minutes: install, train a tracker with five task heads in stages, track
+# frames that training did not see, print the scores, write the overlay videos. No GPU, no download beyond pip's.
 #
 #   bash tools/demo.sh [--seed N] [--out DIR] [--rendered] [--no-video] [--quick]
 #
 #   --seed N     seed of training and of its data (42)
 #   --out DIR    where everything goes (output/demo); an earlier run's results there are replaced, its
 #                checkpoints moved to a sub-folder earlier/
-#   --rendered   use rendered sequences even if real ones are there
+#   --rendered   leave out the real sequences even if they are there
 #   --no-video   don't write the overlay videos
 #   --quick      one epoch a stage: shows that everything runs, learns nothing
 #
-# Real sequences are taken from $MTLTRACK_DATA/sot (default: ../shared/data beside the checkout) when it exists:
-# training sees Crossing 1-80 and Car4 1-180, the test the frames after those. Without them, rendered ones.
+# Training sees rendered traffic, which carries every label, and, where $MTLTRACK_DATA/sot (default: ../shared/data
+# beside the checkout) exists, two real sequences, Crossing 1-80 and Car4 1-180. The test tracks the real frames
+# after those, and rendered scenes that training doesn't see: one vehicle comes close, one parks where it must not.
 set -euo pipefail
 
 SEED=42
 OUT=
 RENDERED=no
 VIDEO=(--video)
-LABELS=()
 OPTIONS=()
 
 fail() {
@@ -53,43 +53,46 @@ BEGAN=$SECONDS
 SCRIPT=hiptrack
 say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - BEGAN)); }
 
-choose_data() {
-    if [[ "$RENDERED" == no && -d "$MTLTRACK_DATA/sot/Crossing" && -d "$MTLTRACK_DATA/sot/Car4_0001-0250" &&
-        -f "$MTLTRACK_DATA/evalcheck/OTB100.json.gz" ]]; then
-        CONFIG=hiptrack_cls_tiny
-        DATASET="$MTLTRACK_DATA/sot"
-        FRAMES=(--frames Crossing=81:120 --frames Car4_0001-0250=181:250)
-        echo "real sequences: $DATASET"
-        return
-    fi
-    CONFIG=hiptrack_cls_tiny_synthetic
-    DATASET="$OUT/rendered"
-    [[ "$RENDERED" == yes ]] || echo "no real sequences at $MTLTRACK_DATA/sot (set MTLTRACK_DATA): rendered ones instead"
-    rm -rf "$DATASET"
-    "$PYTHON_BIN" tools/make_synthetic.py --world textures --sequences 4 --frames 126 --out "$DATASET"
-    FRAMES=()
-    LABELS=(--conditions "$DATASET") # rendered frames come with their true conditions
-    local folder
-    for folder in "$DATASET"/*/; do
-        FRAMES+=(--frames "$(basename "$folder")=81:126")
-    done
-}
-
+REAL=no
+FRAMES=()
+if [[ "$RENDERED" == no && -d "$MTLTRACK_DATA/sot/Crossing" && -d "$MTLTRACK_DATA/sot/Car4_0001-0250" ]]; then
+    REAL=yes
+    CONFIG=hiptrack_mtl_tiny
+    FRAMES=(--frames Crossing=81:120 --frames Car4_0001-0250=181:250)
+    echo "real sequences: $MTLTRACK_DATA/sot"
+else
+    CONFIG=hiptrack_mtl_tiny_synthetic
+    [[ "$RENDERED" == yes ]] || echo "no real sequences at $MTLTRACK_DATA/sot (set MTLTRACK_DATA): rendered ones alone"
+fi
 mkdir -p "$OUT"
-choose_data
 RESULTS="$OUT/test/tracking_results"
+WORLD="$OUT/rendered"
 
 say "training $CONFIG, seed $SEED"
 "$PYTHON_BIN" tracking/train.py --script "$SCRIPT" --config "$CONFIG" --save_dir "$OUT" --mode single \
     --seed "$SEED" --resume never ${OPTIONS[@]+"${OPTIONS[@]}"}
 
-say "tracking the frames that training did not see"
-"$PYTHON_BIN" tracking/test.py "$SCRIPT" "$CONFIG" --dataset "$DATASET" "${FRAMES[@]}" --save_dir "$OUT" \
-    --decimals 2 --force ${VIDEO[@]+"${VIDEO[@]}"} ${OPTIONS[@]+"${OPTIONS[@]}"}
+say "rendering scenes that training did not see"
+rm -rf "$WORLD"
+"$PYTHON_BIN" tools/make_synthetic.py --sequences 4 --kinds park approach --seed 1000 --split val --out "$WORLD"
 
-say "scores; the second line is a tracker that holds the first box still"
-"$PYTHON_BIN" tracking/analysis_results.py --trackers "$SCRIPT/$CONFIG" --dataset "$DATASET" "${FRAMES[@]}" \
-    --save_dir "$OUT" --per-sequence --baseline ${LABELS[@]+"${LABELS[@]}"}
+# track FOLDER [ARGUMENTS]: track the sequences of a folder and score them; the second line of the first table is a
+# tracker that holds the first box still
+track() {
+    local folder="$1"
+    shift
+    "$PYTHON_BIN" tracking/test.py "$SCRIPT" "$CONFIG" --dataset "$folder" "$@" --save_dir "$OUT" \
+        --decimals 2 --force ${VIDEO[@]+"${VIDEO[@]}"} ${OPTIONS[@]+"${OPTIONS[@]}"}
+    "$PYTHON_BIN" tracking/analysis_results.py --trackers "$SCRIPT/$CONFIG" --dataset "$folder" "$@" \
+        --save_dir "$OUT" --per-sequence --baseline
+}
+
+if [[ "$REAL" == yes ]]; then
+    say "tracking the real frames that training did not see"
+    track "$MTLTRACK_DATA/sot" "${FRAMES[@]}"
+fi
+say "tracking rendered scenes that training did not see"
+track "$WORLD/val"
 
 say "done"
 echo "TensorBoard logs  $OUT/tensorboard/train/$SCRIPT/$CONFIG"

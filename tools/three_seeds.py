@@ -25,7 +25,7 @@ from mtltrack.core.paths import test_data_root
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORE = "mIoU"
-REAL, RENDERED = "sot", "rendered"  # what the demo calls its test data
+REAL, RENDERED = "sot", "val"  # what the demo calls its test data
 REAL_SEQUENCES = ("Crossing", "Car4_0001-0250")
 
 Scores = dict[str, float]  # sequence -> mean IoU in [0, 1]

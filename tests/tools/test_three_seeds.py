@@ -31,7 +31,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def run(seed: int, folder: Path, rendered: bool) -> None:
         seeds.append(seed)
-        write_scores(folder, "rendered" if rendered else "sot", {"a": 0.8, "b": 0.7}, HELD)
+        write_scores(folder, "val" if rendered else "sot", {"a": 0.8, "b": 0.7}, HELD)
 
     monkeypatch.setattr(three_seeds, "run_demo", run)
     return seeds
@@ -54,7 +54,7 @@ def test_every_seed_must_beat_the_box_held_still(
     said: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write_scores(tmp_path / "seed1", "rendered", second, HELD)
+    write_scores(tmp_path / "seed1", "val", second, HELD)
     options = ["--seeds", "0", "1", "--out", str(tmp_path), "--rendered", "--reuse"]
     assert three_seeds.main(options) == status
     assert ran == [0] and said in capsys.readouterr().out
@@ -66,7 +66,7 @@ def test_scores_of_other_data_are_not_reused(
     for name in three_seeds.REAL_SEQUENCES:
         (tmp_path / "data" / "sot" / name).mkdir(parents=True)
     monkeypatch.setenv("MTLTRACK_DATA", str(tmp_path / "data"))
-    write_scores(tmp_path / "seed0", "rendered", {"a": 0.1, "b": 0.1}, HELD)
+    write_scores(tmp_path / "seed0", "val", {"a": 0.1, "b": 0.1}, HELD)
     options = ["--seeds", "0", "--out", str(tmp_path), "--reuse"]
     assert three_seeds.main(options) == 0 and ran == [0]  # real sequences are there: the demo runs on them
     assert three_seeds.main(options) == 0 and ran == [0]
@@ -77,9 +77,9 @@ def test_scores_of_other_data_are_not_reused(
 
 def test_scores_that_cannot_be_compared(tmp_path: Path, ran: list[int]) -> None:
     options = ["--seeds", "0", "1", "--out", str(tmp_path), "--rendered", "--reuse"]
-    write_scores(tmp_path / "seed1", "rendered", {"a": 0.8, "b": 0.8}, {"a": 0.3, "b": 0.25})
+    write_scores(tmp_path / "seed1", "val", {"a": 0.8, "b": 0.8}, {"a": 0.3, "b": 0.25})
     with pytest.raises(SystemExit, match="made on other frames; run without --reuse"):
         three_seeds.main(options)
-    write_scores(tmp_path / "seed1", "rendered", {}, {})
+    write_scores(tmp_path / "seed1", "val", {}, {})
     with pytest.raises(SystemExit, match="no scores to compare"):
         three_seeds.main(options)

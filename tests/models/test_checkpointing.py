@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -14,6 +14,14 @@ from mtltrack.models.tracker import Tracker
 
 Make = Callable[..., Tracker]
 MakeClip = Callable[..., Clip]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on tensors this small, threads only wait for one another
+    yield
+    torch.set_num_threads(threads)
 
 
 def gradients(tracker: Tracker, clip: Clip) -> dict[str, Tensor]:

@@ -297,6 +297,7 @@ class Builder:
             None if rear is None else self.end_point(0.0, rear, False),
         )
         height = float(vertices[:, 2].max())
+        support, lower = self._support(vertices)
         return Mesh(
             vertices=vertices,
             quads=quads,
@@ -305,10 +306,28 @@ class Builder:
             materials=np.concatenate(self.materials),
             decals=tuple(self.decals),
             under=under,
-            support=standing_out(vertices),
+            support=support,
+            lower=lower,
             plates=plates,
             extent=np.array([self.length, 2 * self.half, height]),
         )
+
+    def _support(self, vertices: Array) -> tuple[Array, int]:
+        """Return the points that stand out, those of the lower body first, and how many these are.
+
+        The upper body is the cabin, from the foot of the windscreen on; box-shaped bodies have none.
+        """
+        if self.body["windscreen"] is None:
+            points = standing_out(vertices)
+            return points, len(points)
+        foot = self.body["windscreen"][0]
+        back = (self.body["rear_window"] or [0, self.length])[1]
+        u = self.length / 2 - vertices[:, 0]
+        level = max(float(np.interp(foot, *self.top.T)), float(np.interp(back, *self.top.T)))
+        low = standing_out(vertices[vertices[:, 2] <= level + 0.05])
+        cabin = (u >= foot - 0.01) & (u <= back + 0.01)
+        high = standing_out(vertices[cabin & (vertices[:, 2] >= np.interp(u, *self.belt.T) - 0.03)])
+        return np.concatenate([low, high]), len(low)
 
 
 def _within(values: Array, spans: Sequence[Sequence[float]]) -> NDArray[np.bool_]:

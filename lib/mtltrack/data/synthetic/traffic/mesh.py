@@ -51,6 +51,7 @@ class Mesh:
         decals: drawn over the body, in this order, where they face the camera.
         under: how many quads belong to wheels and mirrors.
         support: (S, 3) the vertices that stand out: no view of the vehicle reaches beyond them.
+        lower: how many of these, the first ones, are those of the body below the cabin.
         plates: middle of the front and of the rear plate, (3,) each, or None.
         extent: length, width, height.
     """
@@ -63,6 +64,7 @@ class Mesh:
     decals: tuple[Decal, ...]
     under: int
     support: Array
+    lower: int
     plates: tuple[Array | None, Array | None]
     extent: Array
 

@@ -14,7 +14,7 @@ from mtltrack.data.synthetic.traffic.motion import Path, Travel, lane_path
 from mtltrack.data.synthetic.traffic.ordering import footprint_at, hull, is_nearer, shares
 from mtltrack.data.synthetic.traffic.placement import Stage
 from mtltrack.data.synthetic.traffic.scene import CYCLE, START, Actor, bounds, silhouettes
-from mtltrack.data.synthetic.traffic.story import Story
+from mtltrack.data.synthetic.traffic.story import STANDING, Story
 from mtltrack.data.synthetic.traffic.vehicles import TALL, Vehicle, double, draw_vehicle
 
 Array = NDArray[np.float64]
@@ -63,7 +63,7 @@ def called_for(
         place = _meeting_place(stage, target.vehicle, moment, vehicle, hides)
         if place is not None:
             return [_passing(vehicle, place, moment)], []
-    return [], _figures(rng, stage, target, moment) if hides else []
+    return [], _figures(rng, stage, target, moment, story.kind not in STANDING) if hides else []
 
 
 def _meeting_place(
@@ -85,7 +85,7 @@ def _meeting_place(
         for k in np.flatnonzero(_worth_a_look(seen, outline, 0.0 if hides else 1.6 * across)):
             other, pose = hull(seen[k]), poses[k]
             nearer = is_nearer(footprint_at(vehicle.footprint(), pose), own_foot, stage.camera.position[:2])
-            covered = shares(outline, [other], stage.size)[1] if nearer else 0.0
+            covered = shares([outline], [other], stage.size)[1] if nearer else 0.0
             if hides:
                 worth = 1 - abs(covered - 0.5) if COVER[0] < covered < COVER[1] else 0.0
             else:
@@ -124,8 +124,10 @@ def _halting(along: float, speed: float, ramp: float, moment: Moment) -> Travel:
     return Travel.through(along - speed * (earlier + ramp / 2), stretches, moment.begin - earlier)
 
 
-def _figures(rng: np.random.Generator, stage: Stage, target: Actor, moment: Moment) -> list[Figure]:
-    """Return people who walk before the target, or a post on the pavement; nothing where neither can be."""
+def _figures(
+    rng: np.random.Generator, stage: Stage, target: Actor, moment: Moment, passes: bool
+) -> list[Figure]:
+    """Return people who walk before the target, or else a post if it passes; nothing where neither can be."""
     camera, place = stage.camera.position[:2], moment.poses[1, :2]
     outline = hull(silhouettes(stage.camera, target.vehicle, moment.poses[1:2])[0])
     gaze = place - camera
@@ -138,9 +140,9 @@ def _figures(rng: np.random.Generator, stage: Stage, target: Actor, moment: Mome
         people = _crowd(rng, spot, across * float(rng.choice([-1, 1])), share, target.vehicle.extent, moment)
         middle = np.array([moment.middle])
         seen = [hull(figure_outlines(person, stage.camera, middle)[0]) for person in people]
-        if COVER[0] < shares(outline, seen, stage.size)[1] < COVER[1]:
+        if COVER[0] < shares([outline], seen, stage.size)[1] < COVER[1]:
             return people
-    if moment.moved < 3:
+    if moment.moved < 3 or not passes:
         return []
     for share in rng.permutation(np.linspace(0.35, 0.8, 10)):
         x, y = camera + share * gaze

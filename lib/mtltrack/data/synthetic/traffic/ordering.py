@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -74,36 +76,43 @@ def hull(points: Array) -> Array:
     return cv2.convexHull(points[:, :2].astype(np.float32))[:, 0].astype(np.float64)
 
 
-def shares(outline: Array, covers: list[Array], size: tuple[int, int]) -> tuple[float, float]:
-    """Return which share of an outline (N, 2) lies inside the frame, and which is inside but covered.
+def hulls(points: Array, groups: Sequence[slice]) -> list[Array]:
+    """Return the convex outlines of groups of the points (S, 3): together the outline of a vehicle."""
+    return [outline for outline in (hull(points[group]) for group in groups) if len(outline)]
+
+
+def shares(outlines: Sequence[Array], covers: Sequence[Array], size: tuple[int, int]) -> tuple[float, float]:
+    """Return which share of a thing lies inside the frame, and which is inside but covered.
 
     Args:
-        outline: convex, pixels.
+        outlines: (N, 2) pixels, convex each; the thing is all of them together.
         covers: convex outlines (M, 2) of what stands before it.
         size: of the frame.
     """
-    low, high = outline.min(axis=0), outline.max(axis=0)
+    low = np.min([outline.min(axis=0) for outline in outlines], axis=0)
+    high = np.max([outline.max(axis=0) for outline in outlines], axis=0)
     if not covers and (low >= 0).all() and (high <= size).all():
         return 1.0, 0.0
     scale = GRID / max(float((high - low).max()), 1e-6)
     extent = np.maximum(np.ceil((high - low) * scale), 1).astype(int) + 1
-    own = _filled(outline, low, scale, extent)
-    frame = np.array([[0, 0], [size[0], 0], [size[0], size[1]], [0, size[1]]], np.float64)
+    own = _filled(outlines, low, scale, extent)
     whole = max(int(np.count_nonzero(own)), 1)
     if (low < 0).any() or (high > size).any():
-        own &= _filled(frame, low, scale, extent)
+        frame = np.array([[0, 0], [size[0], 0], [size[0], size[1]], [0, size[1]]], np.float64)
+        own &= _filled([frame], low, scale, extent)
     inside = int(np.count_nonzero(own))
     if not covers or not inside:
         return inside / whole, 0.0
-    cover = np.zeros_like(own)
-    for shape in covers:
-        cover |= _filled(shape, low, scale, extent)
+    cover = _filled(covers, low, scale, extent)
     return inside / whole, int(np.count_nonzero(own & cover)) / whole
 
 
-def _filled(outline: Array, low: Array, scale: float, extent: NDArray[np.int_]) -> NDArray[np.uint8]:
+def _filled(
+    outlines: Sequence[Array], low: Array, scale: float, extent: NDArray[np.int_]
+) -> NDArray[np.uint8]:
     grid = np.zeros((extent[1], extent[0]), np.uint8)
-    if len(outline):
-        fixed = np.clip((outline - low) * scale - 0.5, -2000, 2000)
-        cv2.fillConvexPoly(grid, np.round(fixed * 16).astype(np.int32), 1, 8, 4)
+    for outline in outlines:
+        if len(outline):
+            fixed = np.clip((outline - low) * scale - 0.5, -2000, 2000)
+            cv2.fillConvexPoly(grid, np.round(fixed * 16).astype(np.int32), 1, 8, 4)
     return grid

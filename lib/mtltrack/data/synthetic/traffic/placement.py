@@ -16,9 +16,11 @@ from mtltrack.data.synthetic.traffic.vehicles import Vehicle
 
 Array = NDArray[np.float64]
 SMALLEST, LARGEST = (56.0, 320.0)  # pixels of the target's longer side, in frames 640 pixels wide
-PLATE = (50.0, 96.0)  # pixels across of the plate where an approach ends, in frames 640 pixels wide
+PLATE = (50.0, 100.0)  # pixels across of a long plate where an approach ends, in frames 640 pixels wide
+LONG_PLATE = 0.52  # metres
 FASTEST = 13.0  # m/s
-BRAKING = 4.0  # m/s^2
+BRAKING = (2.2, 4.0)  # m/s^2, least and most
+STARTING = (1.5, 2.8)  # m/s^2
 WHOLE = 0.97  # share of a target inside the frame that counts as all of it
 CUT, CUT_SHARE = ((0.5, 0.83), 0.3)  # how much is inside of those that halt cut off by the frame; how many do
 TURNED = np.deg2rad(27)  # a target that isn't to vary its look turns less than this, seen from the camera
@@ -81,16 +83,20 @@ def look(stage: Stage, vehicle: Vehicle, path: Path, s: Array) -> Sight:
     )
 
 
-def place_target(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story) -> Actor | None:
-    """Return the target with its way, or None when this camera doesn't see such a vehicle well."""
+def place_target(
+    rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story
+) -> tuple[Actor, Story] | None:
+    """Return the target with its way, and the story at its pace; None when such a vehicle isn't seen well."""
     if story.kind in STANDING:
         return _park(rng, stage, vehicle, story)
-    if story.kind == "approach":
-        return _approach(rng, stage, vehicle, story)
-    return _pass(rng, stage, vehicle, story)
+    place = _approach if story.kind == "approach" else _pass
+    target = place(rng, stage, vehicle, story)
+    return None if target is None else (target, story)
 
 
-def _park(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story) -> Actor | None:
+def _park(
+    rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story
+) -> tuple[Actor, Story] | None:
     lane, direction = stage.road.outer_lane(stage.side)
     strip = stage.road.beside(lane)
     place = lane + stage.side * 0.35 if strip is None else strip
@@ -118,32 +124,38 @@ def _braking(
     path: Path,
     stand: float,
     least: float,
-) -> Actor | None:
+) -> tuple[Actor, Story] | None:
     """Return the target that comes along a path, halts at `stand` metres, goes on if the story says so.
 
     It starts wholly inside the frame, and the share `least` of it stays there until it has halted.
     """
-    duration = story.halt
     before = look(stage, vehicle, path, np.arange(stand, max(stand - 30, 0), -0.5))
     ends = np.flatnonzero((before.inside < least) | ~_steady(before, 0, stage.natural))
-    far = min(int(ends[0]) if len(ends) else len(before.s), int(2 * 0.42 * BRAKING * duration**2) + 1)
-    starts = np.flatnonzero(before.inside[:far] >= WHOLE)
-    if not len(starts) or starts[-1] < 2:
+    far = int(ends[0]) if len(ends) else len(before.s)
+    most = max(0.42 * BRAKING[1] * story.halt**2, 2.5)  # metres
+    starts = np.flatnonzero((before.inside[:far] >= WHOLE) & (stand - before.s[:far] <= most))
+    distance = 0.5 * float(starts[-1]) if len(starts) else 0.0
+    if distance < 1.5:
         return None
-    distance = 0.5 * float(starts[-1])
+    duration = float(np.clip(story.halt, *np.sqrt(distance / (0.42 * np.array(BRAKING[::-1])))))
     speed = distance / (0.7 * duration)
     stretches = [(0.4 * duration, speed, speed), (0.6 * duration, speed, 0.0)]
-    if np.isfinite(story.go):
-        leaving = float(story.times[-1]) - story.go
-        after = look(stage, vehicle, path, np.arange(stand, min(stand + 40, path.length), 0.5))
-        rest = 0.35 if "Partial Visibility" in stage.natural else 0.9
-        ends = np.flatnonzero((after.inside < rest) | ~_steady(after, 0, stage.natural))
-        room = 0.5 * (ends[0] if len(ends) else len(after.s)) - 0.5
-        if room < 1.0:
-            return None
-        rate = min(2 * room / leaving**2, float(rng.uniform(1.2, 2.6)))
-        stretches += [(story.go - story.halt, 0.0, 0.0), (leaving, 0.0, rate * leaving)]
-    return Actor(vehicle, path, Travel.through(stand - distance, stretches))
+    if not np.isfinite(story.go):
+        return Actor(vehicle, path, Travel.through(stand - distance, stretches)), story.retimed(
+            duration / story.halt, 1
+        )
+    after = look(stage, vehicle, path, np.arange(stand, min(stand + 40, path.length), 0.5))
+    rest = 0.35 if "Partial Visibility" in stage.natural else 0.9
+    ends = np.flatnonzero((after.inside < rest) | ~_steady(after, 0, stage.natural))
+    room = 0.5 * (ends[0] if len(ends) else len(after.s)) - 0.5
+    if room < 1.5:
+        return None
+    last = float(story.times[-1]) - story.go
+    rate = float(rng.uniform(*STARTING))
+    leaving = min(last, float(np.sqrt(2 * room / rate)))
+    stretches += [(story.go - story.halt, 0.0, 0.0), (leaving, 0.0, rate * leaving)]
+    retimed = story.retimed(duration / story.halt, leaving / last)
+    return Actor(vehicle, path, Travel.through(stand - distance, stretches)), retimed
 
 
 def _pass(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story) -> Actor | None:
@@ -160,9 +172,7 @@ def _pass(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: Story
     else:
         path = lane_path(lane, direction, 2.0, 70.0)
     sight = look(stage, vehicle, path, np.arange(0, path.length, 0.5))
-    most = (
-        np.where(sight.inside < WHOLE, 1.5, 1.0) * LARGEST * stage.unit
-    )  # what leaves the frame may be large
+    most = np.where(sight.inside < WHOLE, 1.5, 1.0) * LARGEST * stage.unit  # what leaves may be large
     usable = (sight.side >= SMALLEST * stage.unit) & (sight.side <= most) & (sight.depth > 1.5)
     window = _window(rng, sight, usable, stage.natural)
     if window is None:
@@ -221,11 +231,13 @@ def _approach(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: S
     path = lane_path(lane, direction, 2.0, 60.0)
     sight = look(stage, vehicle, path, np.arange(0, path.length, 0.5))
     across = stage.camera.focal * vehicle.plate.size_m[0] / sight.depth.clip(0.5) / stage.unit
-    near = (sight.inside >= 0.98) & (across >= PLATE[0]) & (across <= PLATE[1])
+    least, most = (side * vehicle.plate.size_m[0] / LONG_PLATE for side in PLATE)
+    near = (sight.inside >= 0.98) & (across >= least) & (across <= most)
     near &= np.abs(np.sin(sight.turn)) < 0.6
     if not near.any():
         return None
-    close = int(rng.choice(np.flatnonzero(near)))
+    chances = np.where(near, across**2, 0.0)
+    close = int(rng.choice(len(near), p=chances / chances.sum()))
     duration = float(story.times[-1])
     usable = (sight.inside >= 0.98) & (sight.side >= SMALLEST * stage.unit)
     reach = float(rng.uniform(6, 18))
@@ -233,16 +245,20 @@ def _approach(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: S
         ends = np.flatnonzero(~usable[: close + 1])
         first = max(float(sight.s[ends[-1] + 1 if len(ends) else 0]), float(sight.s[close]) - reach)
         distance = float(sight.s[close]) - first
-        speed = distance / (0.65 * duration)
-        stretches = [(0.45 * duration, speed, speed), (0.4 * duration, speed, 0.0)]
+        speed = distance / (0.475 * duration)
+        stretches = [(0.3 * duration, speed, speed), (0.35 * duration, speed, 0.0)]
     else:  # it waits close by and drives away
         ends = np.flatnonzero(~usable[close:])
         last = min(
             float(sight.s[close + int(ends[0]) - 1 if len(ends) else -1]), float(sight.s[close]) + reach
         )
         first, distance = float(sight.s[close]), last - float(sight.s[close])
-        speed = distance / (0.6 * duration)
-        stretches = [(0.2 * duration, 0.0, 0.0), (0.4 * duration, 0.0, speed), (0.4 * duration, speed, speed)]
+        speed = distance / (0.475 * duration)
+        stretches = [
+            (0.35 * duration, 0.0, 0.0),
+            (0.35 * duration, 0.0, speed),
+            (0.3 * duration, speed, speed),
+        ]
     if distance < 3:
         return None
     return Actor(vehicle, path, Travel.through(first, stretches))

@@ -14,6 +14,7 @@ from mtltrack.data.synthetic.traffic.cast import flowing, parked
 from mtltrack.data.synthetic.traffic.episodes import BROUGHT_IN, LEAD, draw_episodes
 from mtltrack.data.synthetic.traffic.lights import draw_light
 from mtltrack.data.synthetic.traffic.occluders import called_for
+from mtltrack.data.synthetic.traffic.ordering import footprint_at, is_nearer
 from mtltrack.data.synthetic.traffic.placement import Stage, place_target
 from mtltrack.data.synthetic.traffic.road import VIEWS, draw_camera, draw_road
 from mtltrack.data.synthetic.traffic.scene import Actor, Plan, Zone, bounds, boxes_meet, silhouettes
@@ -99,9 +100,10 @@ def _draw(
     wanted = NATURAL if rng.random() < FREE else [name for name in NATURAL if rng.random() < NATURAL_SHARE]
     natural = frozenset(wanted) & frozenset(settings.conditions)
     stage = Stage(road, draw_camera(rng, view, road, side, settings.size), settings.size, side, natural)
-    target = place_target(rng, stage, draw_vehicle(rng, plates[0]), story)
-    if target is None:
+    placed = place_target(rng, stage, draw_vehicle(rng, plates[0]), story)
+    if placed is None:
         return None
+    target, story = placed
     zones = _zones(rng, settings, stage, target, story)
     if zones is None:
         return None
@@ -116,6 +118,7 @@ def _draw(
     taken |= {x for x, _ in road.lanes if min(np.abs(way - x).min() for way in ways) < 1.8}
     traffic = flowing(rng, stage, taken, plates[1])
     others = [*guests, *(actor for actor in traffic if not _starts_before(stage, actor, target, story))]
+    still = parked(rng, stage, target, story, plates[1])
     return Plan(
         key=key,
         size=settings.size,
@@ -125,7 +128,7 @@ def _draw(
         light=draw_light(rng),
         story=story,
         target=target,
-        others=(*others, *parked(rng, stage, target, story, plates[1])),
+        others=(*others, *(actor for actor in still if not _hides_long(stage, actor, target, story))),
         figures=tuple(figures),
         episodes=episodes,
         zones=zones,
@@ -138,6 +141,18 @@ def _starts_before(stage: Stage, actor: Actor, target: Actor, story: Story) -> b
     times = story.times[:LEAD]
     points, own = (silhouettes(stage.camera, a.vehicle, a.poses(times)) for a in (actor, target))
     return bool(boxes_meet(points, bounds(own)).any())
+
+
+def _hides_long(stage: Stage, actor: Actor, target: Actor, story: Story) -> bool:
+    """Say whether a parked vehicle stands before the target at the start, or where the target halts."""
+    times = np.append(story.times[:1], story.halt if np.isfinite(story.halt) else story.times[:0])
+    own = bounds(silhouettes(stage.camera, target.vehicle, target.poses(times)))
+    points = silhouettes(stage.camera, actor.vehicle, actor.poses(times))
+    there = footprint_at(actor.vehicle.footprint(), actor.poses(times)[0])
+    return any(
+        meets and is_nearer(there, footprint_at(target.vehicle.footprint(), pose), stage.camera.position[:2])
+        for meets, pose in zip(boxes_meet(points, own), target.poses(times), strict=True)
+    )
 
 
 def _zones(

@@ -87,7 +87,7 @@ def plate_truth(plan: Plan, corners: Array, facing: float, covers: list[Array], 
         return PlateTruth(None, False)
     edges = np.hypot(*(corners[[1, 2, 3, 0]] - corners).T).tolist()
     width, height = (edges[0] + edges[2]) / 2, (edges[1] + edges[3]) / 2
-    inside, covered = shares(corners, covers, plan.size)
+    inside, covered = shares([corners], covers, plan.size)
     if width < SEEN_SIZE[0] or height < SEEN_SIZE[1] or inside - covered < SEEN_SHARE:
         return PlateTruth(None, False, corners, width, height)
     left, top = np.maximum(corners.min(axis=0), 0).tolist()

@@ -36,6 +36,16 @@ class Story:
     halt: float
     go: float
 
+    def retimed(self, arrival: float, departure: float) -> Story:
+        """Return the story with the times before it halts, and those after it goes, times these factors."""
+        earlier = (arrival - 1) * self.halt
+        before, after = self.times < self.halt, self.times > self.go
+        times = self.times + earlier
+        times[before] = self.times[before] * arrival
+        go = self.go + earlier
+        times[after] = go + (self.times[after] - self.go) * departure
+        return Story(self.kind, np.round(times, 6), self.halt * arrival, go)
+
 
 def draw_story(rng: np.random.Generator, kind: str, frames: int, fps: float, alert_seconds: float) -> Story:
     """Draw when the frames of a sequence are taken, and when its target halts and goes."""

@@ -12,7 +12,7 @@ from mtltrack.core.stopping import StopRule, largest_overlap
 from mtltrack.data.synthetic.traffic.camera import NEAREST, placed
 from mtltrack.data.synthetic.traffic.effects import Effect, effects_of
 from mtltrack.data.synthetic.traffic.figures import figure_outlines
-from mtltrack.data.synthetic.traffic.ordering import footprint_at, hull, is_nearer, shares
+from mtltrack.data.synthetic.traffic.ordering import footprint_at, hull, hulls, is_nearer, shares
 from mtltrack.data.synthetic.traffic.plate_truth import PlateTruth, plate_truth, view_plates
 from mtltrack.data.synthetic.traffic.scene import Actor, Plan, bounds, boxes_meet, silhouettes
 
@@ -92,9 +92,9 @@ def measure(plan: Plan, rule: StopRule) -> Truth:
     effects = effects_of(plan, sides)
     seen = view_plates(plan, target.poses)
     boxes, inside, covered, plates = (target.boxes.copy(), np.zeros(frames), np.zeros(frames), [])
-    covers = _covers(plan, target, others)
+    covers, groups = _covers(plan, target, others), plan.target.vehicle.groups()
     for frame in range(frames):
-        inside[frame], covered[frame] = shares(hull(target.points[frame]), covers[frame], plan.size)
+        inside[frame], covered[frame] = shares(hulls(target.points[frame], groups), covers[frame], plan.size)
         corners, facing = seen.corners[frame], float(seen.facing[frame])
         plates.append(plate_truth(plan, corners, facing, covers[frame], effects[frame]))
     for frame in np.flatnonzero((boxes[:, :2] < 0).any(axis=1) | (boxes[:, 2:] > plan.size).any(axis=1)):
@@ -122,7 +122,7 @@ def _covers(plan: Plan, target: Views, others: list[Views]) -> list[list[Array]]
         for frame in np.flatnonzero(boxes_meet(view.points, own)):
             there = footprint_at(actor.vehicle.footprint(), view.poses[frame])
             if is_nearer(there, footprint_at(foot, target.poses[frame]), camera):
-                covers[frame].append(hull(view.points[frame]))
+                covers[frame] += hulls(view.points[frame], actor.vehicle.groups())
     for figure in plan.figures:
         places, points = (
             figure.places(plan.story.times),

@@ -91,6 +91,15 @@ class Vehicle:
         points = [part.shifted(part.mesh.support) for part in self.parts()]
         return np.concatenate(points) * self.stretch
 
+    def groups(self) -> list[slice]:
+        """Return which of the points of `support` belong together: the outline of each group is convex."""
+        groups, start = [], 0
+        for part in self.parts():
+            split, stop = start + part.mesh.lower, start + len(part.mesh.support)
+            groups += [slice(start, split), slice(split, stop)] if split < stop else [slice(start, stop)]
+            start = stop
+        return groups
+
     def footprint(self) -> Array:
         """Return (4, 2) the corners of the ground below it, in its own coordinates."""
         length, width = self.extent[:2] / 2

@@ -19,9 +19,17 @@ from mtltrack.data.collate import collate
 from mtltrack.models.tracker import Tracker
 from mtltrack.training.audit.auditor import AuditOptions
 from mtltrack.training.audit.clips import ClipShape, labelled_tasks, made_up_clip
-from mtltrack.training.audit.run import audit
-from mtltrack.training.audit.table import render_boundaries, render_stage, verdict_line
+from mtltrack.training.audit.page import save_page
+from mtltrack.training.audit.run import audit_trainer
+from mtltrack.training.audit.switches import SwitchMeter
+from mtltrack.training.audit.table import (
+    render_boundaries,
+    render_stage,
+    render_switches,
+    verdict_line,
+)
 from mtltrack.training.stages import Stage
+from mtltrack.training.trainer import Trainer
 
 MOST_SAMPLES = 200  # looked at for one with each label
 
@@ -62,6 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch", type=int, default=2, help="clips (2)")
     parser.add_argument("--frames", type=int, help="search frames a clip (DATA.SEARCH.NUMBER, at least 2)")
+    parser.add_argument(
+        "--switches", action="store_true", help="also measure checkpointing, precision, accumulation, ..."
+    )
     parser.add_argument("--seed", type=int, default=42, help="seed of weights and samples (42)")
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings on top of the YAML"
@@ -132,24 +143,23 @@ def run_audit(options: argparse.Namespace) -> int:
     stages = chosen_stages(make_stages(tracker, cfg, options.script), options.stage)
     clip = audited_clip(tracker, cfg, options)
     settings = train_settings(cfg, options.seed, started_from)
-    result = audit(
-        tracker,
-        stages,
-        settings,
-        clip,
-        accelerator=make_accelerator(cfg),
-        options=AuditOptions(seed=options.seed),
-        model=f"{options.script} {options.config}",
-    )
+    trainer = Trainer(tracker, stages, settings, [], accelerator=make_accelerator(cfg))
+    name = f"{options.script} {options.config}"
+    result = audit_trainer(trainer, clip, options=AuditOptions(seed=options.seed), model=name)
     say(console, f"{result.model}, {result.clip}")
     for stage in result.stages:
         console.print(render_stage(stage))
+    if options.switches:
+        meter = SwitchMeter(trainer, clip)
+        result.switches = meter.measure()
+        console.print(render_switches(result))
     console.print(render_boundaries(result))
     if options.report is not None:
         folder = Path(options.report).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         result.save_json(folder / "audit.json")
-        say(console, f"report {folder / 'audit.json'}")
+        save_page(result, folder / "audit.html")
+        say(console, f"report {folder / 'audit.html'} and audit.json beside it")
     console.print(verdict_line(result))
     return 0 if result.passed else 1
 

@@ -79,6 +79,7 @@ class StageAuditor:
         result.rows = [
             Row(stage.name, stage.part, stage.entries, wiring.trains(stage)) for stage in self.model_stages
         ]
+        result.trunk = wiring.trunk
         result.columns, result.cells = found.columns, found.cells
         result.edges = [found.edges[edge] for edge in sorted(found.edges)]
         result.cosines = cosines(found.tasks)

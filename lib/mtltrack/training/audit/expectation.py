@@ -21,6 +21,7 @@ Uses = Mapping[str, Mapping[str, set[Edge]]]  # task -> term -> edges that the t
 
 
 CHIEF = ("search", "features")  # what a source is read for where nothing else is known
+UNUSED = "the loss doesn't depend on it"
 MAY = "?"  # ends a name in a head's `reaches` where the gradient may be zero
 
 
@@ -102,10 +103,10 @@ class Wiring:
             return Expected(Need.FORBIDDEN, f"the loss of {edge.task} doesn't count in this stage")
         if reason is not None:
             return Expected(Need.FORBIDDEN, reason)
+        if edge not in self.edges(edge.task, term):
+            return Expected(Need.ALLOWED, UNUSED)
         if not self.carries(edge.source):
             return Expected(Need.ALLOWED, f"nothing behind {edge.source} trains")
-        if edge not in self.edges(edge.task, term):
-            return Expected(Need.ALLOWED, "the loss doesn't depend on it")
         return Expected(Need.REQUIRED, f"{edge.task} reads {edge.source}.{edge.name}")
 
     # ---------------------------------------------------------------------------------------- model stages

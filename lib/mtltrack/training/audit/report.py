@@ -96,6 +96,33 @@ class Group:
     moved: int
 
 
+@dataclass(frozen=True)
+class Switch:
+    """A switch, measured.
+
+    Attributes:
+        name: what is switched.
+        difference: largest |g - g0| / |g0| over the stages of the model that have a gradient both ways.
+        cosine: of both gradients over these stages.
+        lost: stages whose gradient it takes away.
+        memory: MiB kept for the backward pass.
+        plain_memory: without the switch.
+        seconds: of a forward and a backward pass.
+        plain_seconds: without the switch.
+        note: what is to be expected.
+    """
+
+    name: str
+    difference: float
+    cosine: float
+    lost: int
+    memory: float
+    plain_memory: float
+    seconds: float
+    plain_seconds: float
+    note: str = ""
+
+
 @dataclass
 class StageAudit:
     """The audit of one stage of training.
@@ -104,6 +131,7 @@ class StageAudit:
         name: of the stage.
         trains: parts that train.
         losses: tasks whose losses count.
+        trunk: parts before the heads, in order.
         rows: stages of the model.
         columns: losses.
         cells: by (column key, row name).
@@ -120,6 +148,7 @@ class StageAudit:
     name: str
     trains: list[str]
     losses: list[str]
+    trunk: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     columns: list[Column] = field(default_factory=list)
     cells: dict[tuple[str, str], Cell] = field(default_factory=dict)
@@ -152,7 +181,7 @@ class AuditReport:
     clip: str
     stages: list[StageAudit] = field(default_factory=list)
     boundaries: dict[str, str] = field(default_factory=dict)
-    switches: Sequence[Any] = ()
+    switches: Sequence[Switch] = ()
 
     @property
     def findings(self) -> list[tuple[str, Finding]]:
@@ -188,6 +217,7 @@ def _stage_json(stage: StageAudit) -> dict[str, Any]:
         "name": stage.name,
         "trains": stage.trains,
         "losses": stage.losses,
+        "trunk": stage.trunk,
         "rows": [asdict(row) for row in stage.rows],
         "columns": [{**asdict(column), "key": column.key} for column in stage.columns],
         "cells": [

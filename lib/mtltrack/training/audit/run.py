@@ -11,7 +11,7 @@ from mtltrack.core.errors import TrainingError
 from mtltrack.core.types import Clip
 from mtltrack.training.audit.auditor import AuditOptions, StageAuditor
 from mtltrack.training.audit.report import AuditReport, Finding, StageAudit
-from mtltrack.training.audit.state import left_as_found, without_chance
+from mtltrack.training.audit.state import end_schedules, left_as_found, without_chance
 from mtltrack.training.settings import Position, TrainSettings
 from mtltrack.training.stages import Stage
 from mtltrack.training.trainer import Trainer
@@ -94,9 +94,7 @@ def _audit_stage(trainer: Trainer, stage: Stage, epoch: int, clip: Clip, options
         empty = StageAudit(stage.name, sorted(stage.trains), sorted(stage.losses))
         empty.findings.append(Finding("optimizer", f"stage {stage.name}", str(error)))
         return empty
-    for head in trainer.tracker.task_parts().values():
-        if hasattr(head, "schedule"):
-            head.schedule(1.0)  # at its end a head reads others' answers, not the truth
+    end_schedules(trainer.tracker)
     try:
         return StageAuditor(trainer, current, clip, options).run()
     finally:

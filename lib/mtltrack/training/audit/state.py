@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from mtltrack.training.randomness import random_state, restore_random_state
 
-CHANCE = ("p", "drop_prob", "dropout")  # where dropout, drop path and attention keep their probability
+CHANCE = ("drop_prob", "dropout", "jitter")  # where drop path, attention and heads keep how much they draw
 
 
 @contextmanager
@@ -63,12 +64,12 @@ def _plain(module: nn.Module) -> dict[str, Any]:
 
 @contextmanager
 def without_chance(model: nn.Module) -> Iterator[None]:
-    """Set every probability of dropping something to 0; the modes stay, so batch norms do as in training."""
+    """Set every probability of dropping something, and every jitter, to 0; the modes stay as they are."""
     changed: list[tuple[Any, str, Any]] = []
     for module in model.modules():
-        for name in CHANCE:
+        for name in (*CHANCE, "p") if isinstance(module, _DropoutNd) else CHANCE:
             value = module.__dict__.get(name)
-            if isinstance(value, float) and "drop" in f"{type(module).__name__} {name}".lower():
+            if isinstance(value, float):
                 changed.append((module, name, value))
                 setattr(module, name, 0.0)
     try:
@@ -76,3 +77,10 @@ def without_chance(model: nn.Module) -> Iterator[None]:
     finally:
         for module, name, value in changed:
             setattr(module, name, value)
+
+
+def end_schedules(tracker: Any) -> None:
+    """Tell the heads that their learning time is over: then they read others' answers, not the truth."""
+    for head in tracker.task_parts().values():
+        if hasattr(head, "schedule"):
+            head.schedule(1.0)

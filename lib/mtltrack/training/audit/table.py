@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mtltrack.training.audit.expectation import UNUSED
 from mtltrack.training.audit.readings import Verdict
 from mtltrack.training.audit.report import AuditReport, Cell, StageAudit
 
@@ -58,7 +59,9 @@ def _edges(stage: StageAudit) -> Table | None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("edge of the task graph", "gradient norm", "verdict", "why"):
         table.add_column(name, justify="right" if name == "gradient norm" else "left")
-    for item in sorted(stage.edges, key=lambda item: item.edge):
+    for item in stage.edges:
+        if item.expected.why == UNUSED and not item.graph:
+            continue  # a head is given more than it reads
         style = STYLES[item.verdict]
         norm = f"{item.norm:.1e}" if item.norm else "."
         table.add_row(str(item.edge), norm, item.verdict.value, item.expected.why, style=style)
@@ -86,6 +89,28 @@ def _lines(stage: StageAudit) -> Iterator[RenderableType]:
     for finding in stage.findings:
         yield Text(str(finding), style="bold red" if finding.violation else "yellow")
     yield Text("")
+
+
+def render_switches(report: AuditReport) -> RenderableType:
+    """Return what the gradient switches change and save."""
+    table = Table(
+        title="gradient switches, each alone", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
+    table.add_column("switch", no_wrap=True)
+    for name in ("largest difference", "cosine", "stages lost", "MiB kept", "seconds"):
+        table.add_column(name, justify="right")
+    table.add_column("expected")
+    for switch in report.switches:
+        table.add_row(
+            switch.name,
+            f"{switch.difference:.1e}",
+            f"{switch.cosine:.6f}",
+            str(switch.lost),
+            f"{switch.memory:.1f} of {switch.plain_memory:.1f}",
+            f"{switch.seconds:.2f} of {switch.plain_seconds:.2f}",
+            switch.note,
+        )
+    return table
 
 
 def render_boundaries(report: AuditReport) -> RenderableType:

@@ -1,0 +1,213 @@
+"""The promises about gradients with every head on: who reaches whom, and what stage 1 leaves alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from accelerate import Accelerator
+from standins import changed, state_of
+
+from mtltrack.cli.build import build_tracker
+from mtltrack.cli.train_setup import make_stages
+from mtltrack.core.config import config_from_dict
+from mtltrack.core.types import Clip
+from mtltrack.training.settings import TrainSettings
+from mtltrack.training.stages import enter_stage
+from mtltrack.training.trainer import Trainer
+from mtltrack.training.weighting import total_loss
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TASKS = ("cls", "seg", "plate", "ocr", "alert")
+LAMBDAS = dict.fromkeys(TASKS, 1.0)
+SIZE = 64
+
+
+def settings(script: str, detach: dict[str, list[str]]) -> dict:
+    model = {
+        "PRETRAIN_FILE": "",
+        "BACKBONE": {"TYPE": "vit_tiny_patch16_224", "EMBED_DIM": 24, "DEPTH": 2, "NUM_HEADS": 2},
+        "HEAD": {"NUM_CHANNELS": 16},
+    }
+    if script == "hiptrack":
+        model |= {"NEW_HIP": True, "HISTORY": {"KEY_DIM": 8, "ENCODER_WIDTH": 8}}
+    tasks: dict[str, dict] = {
+        "cls": {"TYPE": "ClsHead", "HIDDEN_DIM": 16, "LABELS": "multi"},
+        "seg": {"TYPE": "SegHead", "HIDDEN_DIM": 16, "STEM": 8},
+        "plate": {"TYPE": "PlateHead", "HIDDEN_DIM": 16},
+        "ocr": {"TYPE": "OCRHead", "HIDDEN_DIM": 16, "WIDTH": 8},
+        "alert": {"TYPE": "AlertHead"},
+    }
+    for task, names in detach.items():
+        tasks[task]["DETACH"] = names
+    return {
+        "DATA": {
+            "SEARCH": {"SIZE": SIZE, "NUMBER": 2},
+            "TEMPLATE": {"SIZE": 32},
+            "DETAIL": {"SIZE": SIZE, "FACTOR": 2.0},
+        },
+        "MODEL": model,
+        "TASKS": tasks,
+        "TRAIN": {"TWO_STAGE": True, "STAGE1_EPOCHS": 1, "STAGE2_EPOCHS": 1},
+    }
+
+
+def build(script: str = "ostrack", **detach: list[str]):
+    cfg = config_from_dict(settings(script, detach), script=script)
+    torch.manual_seed(0)
+    tracker = build_tracker(cfg, script)
+    return tracker, {stage.name: stage for stage in make_stages(tracker, cfg, script)}
+
+
+def clip(seed: int = 0, batch: int = 2, frames: int = 2, labelled: bool = True) -> Clip:
+    """A clip with every label: a plate in the middle of the target, a zone around it, 119.9 s stood still."""
+    g = torch.Generator().manual_seed(seed)
+    shape = (batch, frames)
+    valid = torch.full(shape, labelled)
+    boxes = torch.cat([0.45 + 0.1 * torch.rand(*shape, 2, generator=g), torch.full((*shape, 2), 0.4)], dim=-1)
+    plates = torch.cat([boxes[..., :2], torch.tensor([0.2, 0.08]).expand(*shape, 2)], dim=-1)
+    zone = torch.tensor([[0.0, 0.0], [40.0, 0.0], [40.0, 64.0], [0.0, 64.0]])
+    one_to_one = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    half = torch.tensor([[0.5, 0.0, 16.0], [0.0, 0.5, 16.0]])  # the detail shows the middle, twice as large
+    codes = torch.randint(1, 37, (*shape, 4), generator=g)
+    labels = {
+        "box": {"cxcywh": boxes},
+        "cls": {
+            "index": torch.randint(0, 10, shape, generator=g),
+            "flags": torch.rand(*shape, 10, generator=g) > 0.5,
+            "known": torch.ones(*shape, 10, dtype=torch.bool),
+        },
+        "seg": {"mask": (torch.rand(*shape, SIZE, SIZE, generator=g) > 0.5).byte()},
+        "plate": {"present": torch.ones(shape, dtype=torch.bool), "cxcywh": plates},
+        "ocr": {"codes": codes, "length": torch.full(shape, 4), "cxcywh": plates},
+        "alert": {
+            "zones": zone.expand(*shape, 1, 4, 2).clone(),
+            "target": torch.rand(shape, generator=g) > 0.5,
+            "stopped": torch.full(shape, 119.9),
+        },
+    }
+    return Clip(
+        template=torch.randint(0, 256, (batch, 3, 32, 32), generator=g, dtype=torch.uint8),
+        template_boxes_xywh=torch.tensor([[0.25, 0.25, 0.5, 0.5]]).repeat(batch, 1),
+        search=torch.randint(0, 256, (*shape, 3, SIZE, SIZE), generator=g, dtype=torch.uint8),
+        affine=one_to_one.expand(*shape, 2, 3).clone(),
+        timestamps=torch.arange(frames, dtype=torch.float64).repeat(batch, 1),
+        labels={task: {"valid": valid, **entry} for task, entry in labels.items()},
+        detail=torch.randint(0, 256, (*shape, 3, SIZE, SIZE), generator=g, dtype=torch.uint8),
+        detail_affine=half.expand(*shape, 2, 3).clone(),
+    )
+
+
+class Batches(list):
+    @property
+    def sampler(self):
+        return self
+
+    def set_epoch(self, epoch):
+        pass
+
+
+def gradients(tracker, task: str, batch: Clip | None = None) -> dict[str, torch.Tensor | None]:
+    """Return the gradient of one task's loss at every parameter; None where no graph leads."""
+    batch = batch or clip()
+    tracker.zero_grad()
+    outputs = tracker(batch.normalised(list(MEAN), list(STD)))
+    excluded = set(tracker.heads()) - {task}
+    report = total_loss(tracker.heads(), outputs, batch, LAMBDAS, excluded=excluded)
+    report.total.backward()
+    return {name: parameter.grad for name, parameter in tracker.named_parameters()}
+
+
+def strength(found: dict[str, torch.Tensor | None], prefix: str) -> float:
+    """Return the largest entry below a prefix; all are finite."""
+    values = [value for name, value in found.items() if name.startswith(prefix) and value is not None]
+    assert all(torch.isfinite(value).all() for value in values)
+    return max((float(value.abs().max()) for value in values), default=0.0)
+
+
+@pytest.mark.parametrize("script", ["hiptrack", "ostrack"])
+def test_stage_1_with_five_heads_leaves_the_tracker_bit_identical(script):
+    tracker, stages = build(script)
+    before = state_of(tracker)
+    loader = Batches(clip(seed) for seed in range(2))
+    Trainer(
+        tracker, [stages["heads"]], TrainSettings(lambdas=LAMBDAS), loader, accelerator=Accelerator(cpu=True)
+    ).run()
+    moved = changed(before, tracker.state_dict())
+    assert {name.split("_head.")[0] for name in moved} == set(TASKS)
+    assert not any(name.startswith(("backbone.", "box_head.")) for name in moved)
+
+
+@pytest.mark.parametrize("script", ["hiptrack", "ostrack"])
+@pytest.mark.parametrize("progress", [0.0, 1.0])
+def test_the_loss_of_the_text_reaches_plate_box_and_backbone(script, progress):
+    """At first the reader looks at the true box, at last at the predicted one: either way there is a path."""
+    tracker, stages = build(script)
+    enter_stage(tracker, stages["joint"])
+    tracker.task_parts()["ocr"].schedule(progress)
+    found = gradients(tracker, "ocr")
+    for prefix in ("ocr_head.", "plate_head.", "box_head.", "backbone.blocks.1.", "backbone.patch_embed."):
+        assert strength(found, prefix) > 0, prefix
+    for other in ("seg_head.", "cls_head.", "alert_head."):
+        assert strength(found, other) == 0, other
+
+
+def test_the_predicted_plate_box_itself_gets_a_gradient_from_the_text():
+    tracker, stages = build()
+    enter_stage(tracker, stages["joint"])
+    head = tracker.task_parts()["ocr"]
+    head.min_overlap = 0.0  # an untrained plate head is far off
+    head.schedule(1.0)
+    batch = clip()
+    outputs = tracker(batch.normalised(list(MEAN), list(STD)))
+    box = outputs["plate"].predictions["cxcywh"]
+    term = head.loss_terms(outputs["ocr"], batch.labels["ocr"])["ctc"].sum()
+    (gradient,) = torch.autograd.grad(term, box)
+    assert torch.isfinite(gradient).all() and float(gradient.abs().max()) > 0
+
+
+def test_a_detached_edge_ends_the_loss_of_the_text_there():
+    tracker, stages = build(ocr=["plate"])
+    enter_stage(tracker, stages["joint"])
+    tracker.task_parts()["ocr"].schedule(1.0)
+    found = gradients(tracker, "ocr")
+    assert strength(found, "ocr_head.") > 0
+    beyond = [name for name, value in found.items() if not name.startswith("ocr_head.") and value is not None]
+    assert all(float(found[name].abs().max()) == 0 for name in beyond)
+
+    tracker, stages = build(plate=["box"])
+    enter_stage(tracker, stages["joint"])
+    found = gradients(tracker, "ocr")
+    assert strength(found, "plate_head.") > 0 and strength(found, "backbone.") > 0  # over the plate's tokens
+    assert strength(found, "box_head.") == 0
+
+
+@pytest.mark.parametrize("script", ["hiptrack", "ostrack"])
+def test_the_loss_of_the_alert_reaches_box_head_and_backbone(script):
+    tracker, stages = build(script)
+    enter_stage(tracker, stages["joint"])
+    found = gradients(tracker, "alert")
+    for prefix in (
+        "box_head.conv1_size",
+        "box_head.conv1_offset",
+        "box_head.conv1_ctr",
+        "backbone.patch_embed.",
+    ):
+        assert strength(found, prefix) > 0, prefix
+    assert strength(found, "plate_head.") == strength(found, "ocr_head.") == strength(found, "seg_head.") == 0
+
+
+@pytest.mark.parametrize("script", ["hiptrack", "ostrack"])
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("stage", ["heads", "joint"])
+def test_every_parameter_that_trains_has_a_gradient_with_and_without_labels(script, labelled, stage):
+    """What distributed training relies on; without labels all of them are exactly zero."""
+    tracker, stages = build(script)
+    enter_stage(tracker, stages[stage])
+    batch = clip(labelled=labelled)
+    outputs = tracker(batch.normalised(list(MEAN), list(STD)))
+    excluded = set(tracker.heads()) - stages[stage].losses
+    total_loss(tracker.heads(), outputs, batch, LAMBDAS, excluded=excluded).total.backward()
+    for name, parameter in tracker.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+            assert labelled or float(parameter.grad.abs().max()) == 0, name

@@ -240,7 +240,7 @@ def _approach(rng: np.random.Generator, stage: Stage, vehicle: Vehicle, story: S
     close = int(rng.choice(len(near), p=chances / chances.sum()))
     duration = float(story.times[-1])
     usable = (sight.inside >= 0.98) & (sight.side >= SMALLEST * stage.unit)
-    reach = float(rng.uniform(6, 18))
+    reach = float(rng.uniform(4, 13))
     if direction * stage.camera.axes[2, 1] < 0:  # it comes towards the camera and slows down
         ends = np.flatnonzero(~usable[: close + 1])
         first = max(float(sight.s[ends[-1] + 1 if len(ends) else 0]), float(sight.s[close]) - reach)

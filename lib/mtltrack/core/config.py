@@ -14,7 +14,8 @@ from mtltrack.core.config_contradictions import contradictions
 from mtltrack.core.config_effects import sentences_without_effect
 from mtltrack.core.errors import ConfigError, did_you_mean
 from mtltrack.core.paths import checkout_root
-from mtltrack.core.schema import Data, Model, TaskConfig, TaskName, Test, Train
+from mtltrack.core.schema import Data, TaskConfig, TaskName, Test, Train
+from mtltrack.core.schema_model import Model
 from mtltrack.core.schema_types import Section
 from mtltrack.core.yaml_source import (
     KeyPath,

@@ -130,6 +130,8 @@ class Builder:
         panes = [pane for pane in (self.body["windscreen"], self.body["rear_window"]) if pane is not None]
         across = range(SIDE_ROWS + 1, rows - SIDE_ROWS - 1)
         cells[np.ix_(_within(middles, panes), across)] = glass
+        for row in self.body.get("band", ()):
+            cells[:, [row, rows - 1 - row]] = MATERIALS.index("accent")
         cells[:, [0, rows - 1]] = MATERIALS.index("trim")
         return cells
 

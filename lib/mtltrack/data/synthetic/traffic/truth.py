@@ -93,11 +93,14 @@ def measure(plan: Plan, rule: StopRule) -> Truth:
     seen = view_plates(plan, target.poses)
     boxes, inside, covered, plates = (target.boxes.copy(), np.zeros(frames), np.zeros(frames), [])
     covers, groups = _covers(plan, target, others), plan.target.vehicle.groups()
+    cut = (boxes[:, :2] < 0).any(axis=1) | (boxes[:, 2:] > plan.size).any(axis=1)
     for frame in range(frames):
-        inside[frame], covered[frame] = shares(hulls(target.points[frame], groups), covers[frame], plan.size)
+        if cut[frame] or covers[frame]:
+            outlines = hulls(target.points[frame], groups)
+            inside[frame], covered[frame] = shares(outlines, covers[frame], plan.size)
         corners, facing = seen.corners[frame], float(seen.facing[frame])
         plates.append(plate_truth(plan, corners, facing, covers[frame], effects[frame]))
-    for frame in np.flatnonzero((boxes[:, :2] < 0).any(axis=1) | (boxes[:, 2:] > plan.size).any(axis=1)):
+    for frame in np.flatnonzero(cut):
         boxes[frame] = _cut_box(plan, target, frame)
     stopped = plan.target.travel.standing(plan.story.times)
     flags = _flags(plan, target, others, inside, covered, effects)

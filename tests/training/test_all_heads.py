@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from accelerate import Accelerator
-from standins import changed, state_of
+from standins import Batches, changed, state_of
 
 from mtltrack.cli.build import build_tracker
 from mtltrack.cli.train_setup import make_stages
@@ -95,15 +95,6 @@ def clip(seed: int = 0, batch: int = 2, frames: int = 2, labelled: bool = True) 
         detail=torch.randint(0, 256, (*shape, 3, SIZE, SIZE), generator=g, dtype=torch.uint8),
         detail_affine=half.expand(*shape, 2, 3).clone(),
     )
-
-
-class Batches(list):
-    @property
-    def sampler(self):
-        return self
-
-    def set_epoch(self, epoch):
-        pass
 
 
 def gradients(tracker, task: str, batch: Clip | None = None) -> dict[str, torch.Tensor | None]:

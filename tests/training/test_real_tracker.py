@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 from accelerate import Accelerator
-from standins import changed, state_of
+from standins import Batches, changed, state_of
 from torch import nn
 
 from mtltrack.cli.build import build_tracker
@@ -70,15 +70,6 @@ def clip(seed: int = 0, batch: int = 2, frames: int = 2) -> Clip:
             "cls": {"valid": everywhere, "index": torch.randint(0, 10, (batch, frames), generator=g)},
         },
     )
-
-
-class Batches(list):
-    @property
-    def sampler(self):
-        return self
-
-    def set_epoch(self, epoch):
-        pass
 
 
 def train(tracker, stage, batches: int, **options) -> None:

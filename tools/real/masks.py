@@ -16,23 +16,21 @@ box of each frame, filled: no predictor, but the most that boxes alone can reach
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from rich.table import Table
 
-from mtltrack.cli import train
-from mtltrack.cli.build import build_tracker, load_weights
-from mtltrack.cli.command import make_console, run_command, say
-from mtltrack.cli.test import checkpoint_notes, find_checkpoint
-from mtltrack.core.config import Config, find_config, load_config
-from mtltrack.core.errors import ConfigError, DataError, TrainingError
-from mtltrack.core.paths import local_settings, test_data_root
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from trained import configuration, score_parser, trained, write_scores
+
+from mtltrack.cli.command import make_console, run_command
+from mtltrack.core.errors import DataError
+from mtltrack.core.paths import test_data_root
 from mtltrack.core.rle import decode_mask
 from mtltrack.data.datasets.davis import Davis
 from mtltrack.evaluation.benchmarks import parse_ranges
@@ -45,14 +43,7 @@ COLUMNS = ("J_mean", "J_recall", "F_mean", "F_recall")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("tracker_name", help="the model: hiptrack, ostrack")
-    parser.add_argument("tracker_param", help="name of the configuration; it has a task seg")
-    parser.add_argument("--train", action="store_true", help="train it first, as tracking/train.py does")
-    parser.add_argument("--checkpoint", help="weights to score; without it the newest below save_dir")
-    parser.add_argument("--save_dir", help="folder of all output; without it that of local.yaml")
+    parser = score_parser(__doc__, TASK)
     parser.add_argument("--data", type=Path, help="folder with the videos; without it $MTLTRACK_DATA/vos")
     parser.add_argument("--resolution", default="480p", help="folder below JPEGImages (480p)")
     parser.add_argument(
@@ -61,11 +52,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         help="only these videos, and of each only these frames, from 1, both included; repeatable",
-    )
-    parser.add_argument("--seed", type=int, default=42, help="seed of training (42)")
-    parser.add_argument("--out", type=Path, help="also write the scores to this JSON file")
-    parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings on top of the YAML"
     )
     return parser.parse_args(arguments)
 
@@ -143,56 +129,25 @@ def show(metrics: Mapping[str, MaskMetrics], counts: Mapping[str, int]) -> Table
     return table
 
 
-def trained_tracker(options: argparse.Namespace, console: Any) -> tuple[OnlineTracker, Path]:
-    """Return the online tracker with the weights that the options name, and their file.
-
-    Raises:
-        ConfigError: the configuration has no masks.
-        TrainingError: training was asked for and ended with an error, which it has told.
-    """
-    path = find_config(options.tracker_name, options.tracker_param)
-    cfg: Config = load_config(path, options.cfg_options, script=options.tracker_name)
-    if TASK not in cfg.TASKS:
-        raise ConfigError(f"{path} has no task seg; its tasks: {', '.join(cfg.TASKS) or 'none'}")
-    if options.train:
-        arguments = ["--script", options.tracker_name, "--config", options.tracker_param, "--mode", "single"]
-        arguments += ["--seed", str(options.seed), "--resume", "never"]
-        arguments += ["--save_dir", options.save_dir] if options.save_dir else []
-        arguments += ["--cfg-options", *options.cfg_options] if options.cfg_options else []
-        if train.main(arguments) != 0:
-            raise TrainingError("training failed, so there is nothing to score")
-    save_dir = Path(options.save_dir).expanduser() if options.save_dir else local_settings().save_dir
-    checkpoint, why = find_checkpoint(
-        options.checkpoint, save_dir, options.tracker_name, options.tracker_param, cfg.TEST.EPOCH
-    )
-    say(console, f"weights {checkpoint} ({why})")
-    for note in checkpoint_notes(checkpoint, cfg.dump(), cfg.TASKS):
-        say(console, f"note: {note}")
-    net = build_tracker(cfg, options.tracker_name)
-    load_weights(net, checkpoint)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return OnlineTracker(net, cfg, device, tasks=[TASK]), checkpoint
-
-
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     console = make_console()
     data = videos(options)
-    tracker, checkpoint = trained_tracker(options, console)
+    cfg = configuration(options, TASK)
+    net, checkpoint = trained(options, cfg, console)
+    tracker = OnlineTracker(net, cfg, "cuda" if torch.cuda.is_available() else "cpu", tasks=[TASK])
     metrics = {name: MaskMetrics() for name in (HEAD, BOX, STILL, TRUE_BOX)}
     counts = {
         data.sequence_name(i): score_video(tracker, data, i, metrics) for i in range(data.num_sequences)
     }
     console.print(show(metrics, counts))
-    if options.out is not None:
-        content = {
-            "checkpoint": str(checkpoint),
-            "frames": counts,
-            "videos": {name: found.sequences() for name, found in metrics.items()},
-            "means": {name: found.compute() for name, found in metrics.items()},
-        }
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    content = {
+        "checkpoint": str(checkpoint),
+        "frames": counts,
+        "videos": {name: found.sequences() for name, found in metrics.items()},
+        "means": {name: found.compute() for name, found in metrics.items()},
+    }
+    write_scores(options.out, content)
     return 0
 
 

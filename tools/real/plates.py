@@ -14,7 +14,6 @@ show one.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,20 +23,20 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from mtltrack.cli import train
-from mtltrack.cli.build import build_tracker, load_weights
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from trained import OneSequence, configuration, score_parser, trained, write_scores
+
 from mtltrack.cli.build_data import crop_settings
 from mtltrack.cli.command import make_console, run_command, say
-from mtltrack.cli.test import checkpoint_notes, find_checkpoint
-from mtltrack.core.config import Config, find_config, load_config
-from mtltrack.core.errors import ConfigError, TrainingError
-from mtltrack.core.paths import local_settings, test_data_root
+from mtltrack.core.config import Config
+from mtltrack.core.errors import ConfigError
+from mtltrack.core.paths import test_data_root
 from mtltrack.core.types import Clip
 from mtltrack.data.build import build_dataset
 from mtltrack.data.collate import collate
 from mtltrack.data.datasets.plate_scenes import PlateScenes
 from mtltrack.data.sampler import ClipDataset
-from mtltrack.data.sequences import SequenceInfo
 from mtltrack.losses.boxes import boxes_cxcywh_to_xyxy
 from mtltrack.metrics.detection import DetectionMetrics
 
@@ -49,42 +48,9 @@ Scores = dict[str, float]
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("tracker_name", help="the model: hiptrack, ostrack")
-    parser.add_argument("tracker_param", help="name of the configuration; it has a task plate")
-    parser.add_argument("--train", action="store_true", help="train it first, as tracking/train.py does")
-    parser.add_argument("--checkpoint", help="weights to score; without it the newest below save_dir")
-    parser.add_argument("--save_dir", help="folder of all output; without it that of local.yaml")
+    parser = score_parser(__doc__, TASK)
     parser.add_argument("--crops", type=int, default=8, help="crops of each photograph (8)")
-    parser.add_argument("--seed", type=int, default=42, help="seed of training and of the crops (42)")
-    parser.add_argument("--out", type=Path, help="also write the scores to this JSON file")
-    parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings on top of the YAML"
-    )
     return parser.parse_args(arguments)
-
-
-class OneSequence:
-    """One sequence of a data set as a data set of its own, so that each is drawn equally often."""
-
-    num_sequences = 1
-
-    def __init__(self, source: PlateScenes, number: int) -> None:
-        self.source, self.number, self.name = source, number, source.name
-
-    def sequence_name(self, i: int) -> str:
-        return self.source.sequence_name(self.number + i)
-
-    def sequence(self, i: int) -> SequenceInfo:
-        return self.source.sequence(self.number + i)
-
-    def image(self, i: int, frame: int) -> np.ndarray:
-        return self.source.image(self.number + i, frame)
-
-    def mask(self, i: int, frame: int) -> np.ndarray:
-        return self.source.mask(self.number + i, frame)
 
 
 def scenes(cfg: Config, split: str) -> PlateScenes:
@@ -165,41 +131,14 @@ def labelled(clips: Sequence[Clip]) -> tuple[torch.Tensor, torch.Tensor, int]:
     return boxes, present, len(present)
 
 
-def train_first(options: argparse.Namespace) -> None:
-    """Train as the training command does.
-
-    Raises:
-        TrainingError: it ended with an error, which it has told.
-    """
-    arguments = ["--script", options.tracker_name, "--config", options.tracker_param, "--mode", "single"]
-    arguments += ["--seed", str(options.seed), "--resume", "never"]
-    arguments += ["--save_dir", options.save_dir] if options.save_dir else []
-    arguments += ["--cfg-options", *options.cfg_options] if options.cfg_options else []
-    if train.main(arguments) != 0:
-        raise TrainingError("training failed, so there is nothing to score")
-
-
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     console = make_console()
-    path = find_config(options.tracker_name, options.tracker_param)
-    cfg = load_config(path, options.cfg_options, script=options.tracker_name)
-    if TASK not in cfg.TASKS:
-        raise ConfigError(f"{path} has no task plate; its tasks: {', '.join(cfg.TASKS) or 'none'}")
+    cfg = configuration(options, TASK)
     if options.crops < 1:
         raise ConfigError(f"--crops is {options.crops}; it must be at least 1")
     testing, training = scenes(cfg, "test"), scenes(cfg, "train")
-    if options.train:
-        train_first(options)
-    save_dir = Path(options.save_dir).expanduser() if options.save_dir else local_settings().save_dir
-    checkpoint, why = find_checkpoint(
-        options.checkpoint, save_dir, options.tracker_name, options.tracker_param, cfg.TEST.EPOCH
-    )
-    say(console, f"weights {checkpoint} ({why})")
-    for note in checkpoint_notes(checkpoint, cfg.dump(), cfg.TASKS):
-        say(console, f"note: {note}")
-    net = build_tracker(cfg, options.tracker_name)
-    load_weights(net, checkpoint)
+    net, checkpoint = trained(options, cfg, console)
     clips = list(crops(cfg, testing, options.crops, options.seed))
     fitted = list(crops(cfg, training, options.crops, options.seed))
     rows = {
@@ -217,10 +156,8 @@ def run(options: argparse.Namespace) -> int:
         table.add_row(name, *(f"{100 * scores[column]:.1f}" for column in COLUMNS))
     console.print(table)
     say(console, f"{int(present.sum())} of the crops show the plate")
-    if options.out is not None:
-        content = {"plates": testing.names, "crops": count, "checkpoint": str(checkpoint), "scores": rows}
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    content = {"plates": testing.names, "crops": count, "checkpoint": str(checkpoint), "scores": rows}
+    write_scores(options.out, content)
     return 0
 
 

@@ -14,7 +14,6 @@ how well the crops are read that were trained on.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,20 +24,20 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from mtltrack.cli import train
-from mtltrack.cli.build import build_tracker, load_weights
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from trained import OneSequence, configuration, score_parser, trained, write_scores
+
 from mtltrack.cli.build_data import crop_settings
-from mtltrack.cli.command import make_console, run_command, say
-from mtltrack.cli.test import checkpoint_notes, find_checkpoint
-from mtltrack.core.config import Config, find_config, load_config
-from mtltrack.core.errors import ConfigError, TrainingError
-from mtltrack.core.paths import local_settings
+from mtltrack.cli.command import make_console, run_command
+from mtltrack.core.config import Config
+from mtltrack.core.errors import ConfigError
 from mtltrack.core.types import Clip, TaskOutput
 from mtltrack.data.build import build_dataset
 from mtltrack.data.collate import Sample, collate
 from mtltrack.data.datasets.plate_crops import PlateCrops
 from mtltrack.data.sampler import ClipDataset
-from mtltrack.data.sequences import SequenceDataset, SequenceInfo
+from mtltrack.data.sequences import SequenceDataset
 from mtltrack.data.synthetic.plate_photos import RenderedPlates
 from mtltrack.metrics.text import TextMetrics
 
@@ -55,42 +54,9 @@ Rows = dict[str, Readings]
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("tracker_name", help="the model: hiptrack, ostrack")
-    parser.add_argument("tracker_param", help="name of the configuration; it has a task ocr")
-    parser.add_argument("--train", action="store_true", help="train it first, as tracking/train.py does")
-    parser.add_argument("--checkpoint", help="weights to score; without it the newest below save_dir")
-    parser.add_argument("--save_dir", help="folder of all output; without it that of local.yaml")
+    parser = score_parser(__doc__, TASK)
     parser.add_argument("--rendered", type=int, default=300, help="rendered plates to read (300)")
-    parser.add_argument("--seed", type=int, default=42, help="seed of training (42)")
-    parser.add_argument("--out", type=Path, help="also write scores and readings to this JSON file")
-    parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings on top of the YAML"
-    )
     return parser.parse_args(arguments)
-
-
-class OneSequence:
-    """One sequence of a data set as a data set of its own, so that each is read once."""
-
-    num_sequences = 1
-
-    def __init__(self, source: SequenceDataset, number: int) -> None:
-        self.source, self.number, self.name = source, number, source.name
-
-    def sequence_name(self, i: int) -> str:
-        return self.source.sequence_name(self.number + i)
-
-    def sequence(self, i: int) -> SequenceInfo:
-        return self.source.sequence(self.number + i)
-
-    def image(self, i: int, frame: int) -> Any:
-        return self.source.image(self.number + i, frame)
-
-    def mask(self, i: int, frame: int) -> Any:
-        return self.source.mask(self.number + i, frame)
 
 
 def crop_folders(cfg: Config) -> list[tuple[PlateCrops, PlateCrops]]:
@@ -206,20 +172,6 @@ def constant_text(texts: Sequence[str]) -> str:
     return "".join(Counter(place).most_common(1)[0][0] for place in places)
 
 
-def train_first(options: argparse.Namespace) -> None:
-    """Train as the training command does.
-
-    Raises:
-        TrainingError: it ended with an error, which it has told.
-    """
-    arguments = ["--script", options.tracker_name, "--config", options.tracker_param, "--mode", "single"]
-    arguments += ["--seed", str(options.seed), "--resume", "never"]
-    arguments += ["--save_dir", options.save_dir] if options.save_dir else []
-    arguments += ["--cfg-options", *options.cfg_options] if options.cfg_options else []
-    if train.main(arguments) != 0:
-        raise TrainingError("training failed, so there is nothing to score")
-
-
 def score_all(reader: Reader, folders: Sequence[tuple[PlateCrops, PlateCrops]], rendered: int) -> Rows:
     """Return, by name of a row, its readings."""
     rows: Rows = {}
@@ -240,24 +192,11 @@ def score_all(reader: Reader, folders: Sequence[tuple[PlateCrops, PlateCrops]], 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     console = make_console()
-    path = find_config(options.tracker_name, options.tracker_param)
-    cfg = load_config(path, options.cfg_options, script=options.tracker_name)
-    if TASK not in cfg.TASKS:
-        raise ConfigError(f"{path} has no task ocr; its tasks: {', '.join(cfg.TASKS) or 'none'}")
+    cfg = configuration(options, TASK)
     if options.rendered < 1:
         raise ConfigError(f"--rendered is {options.rendered}; it must be at least 1")
     folders = crop_folders(cfg)
-    if options.train:
-        train_first(options)
-    save_dir = Path(options.save_dir).expanduser() if options.save_dir else local_settings().save_dir
-    checkpoint, why = find_checkpoint(
-        options.checkpoint, save_dir, options.tracker_name, options.tracker_param, cfg.TEST.EPOCH
-    )
-    say(console, f"weights {checkpoint} ({why})")
-    for note in checkpoint_notes(checkpoint, cfg.dump(), cfg.TASKS):
-        say(console, f"note: {note}")
-    net = build_tracker(cfg, options.tracker_name)
-    load_weights(net, checkpoint)
+    net, checkpoint = trained(options, cfg, console)
     rows = score_all(Reader(cfg, net), folders, options.rendered)
     scores = {name: score(readings) for name, readings in rows.items()}
     table = Table(title="plates not trained on, unless it says so; percent", title_justify="left")
@@ -266,11 +205,7 @@ def run(options: argparse.Namespace) -> int:
     for name, found in scores.items():
         table.add_row(name, str(len(rows[name])), *(f"{100 * found[column]:.1f}" for column in COLUMNS))
     console.print(table)
-    if options.out is not None:
-        content = {"checkpoint": str(checkpoint), "scores": scores, "readings": rows}
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        options.out.write_text(text + "\n", encoding="utf-8")
+    write_scores(options.out, {"checkpoint": str(checkpoint), "scores": scores, "readings": rows})
     return 0
 
 

@@ -91,7 +91,7 @@ def measure(plan: Plan, rule: StopRule) -> Truth:
     sides = np.sqrt((target.boxes[:, 2:] - target.boxes[:, :2]).prod(axis=1))
     effects = effects_of(plan, sides)
     seen = view_plates(plan, target.poses)
-    boxes, inside, covered, plates = (target.boxes.copy(), np.zeros(frames), np.zeros(frames), [])
+    boxes, inside, covered, plates = target.boxes.copy(), np.ones(frames), np.zeros(frames), []
     covers, groups = _covers(plan, target, others), plan.target.vehicle.groups()
     cut = (boxes[:, :2] < 0).any(axis=1) | (boxes[:, 2:] > plan.size).any(axis=1)
     for frame in range(frames):

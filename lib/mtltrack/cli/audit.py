@@ -19,7 +19,9 @@ from mtltrack.data.collate import collate
 from mtltrack.models.tracker import Tracker
 from mtltrack.training.audit.auditor import AuditOptions
 from mtltrack.training.audit.clips import ClipShape, labelled_tasks, made_up_clip
+from mtltrack.training.audit.heatmap import heatmap_figure
 from mtltrack.training.audit.page import save_page
+from mtltrack.training.audit.report import AuditReport
 from mtltrack.training.audit.run import audit_trainer
 from mtltrack.training.audit.switches import SwitchMeter
 from mtltrack.training.audit.table import (
@@ -100,7 +102,7 @@ def real_clip(cfg: Config, options: argparse.Namespace, frames: int) -> Clip:
     samples = build_clips(cfg, TRAIN, seed=options.seed)
     chosen, found = [], set[str]()
     for index in range(min(len(samples), MOST_SAMPLES)):
-        sample = samples[index]
+        sample = samples[0, index]
         more = labelled_tasks(sample.labels) - found
         if more:
             chosen.append(sample)
@@ -109,7 +111,7 @@ def real_clip(cfg: Config, options: argparse.Namespace, frames: int) -> Clip:
             break
     if not chosen:
         raise DataError(f"none of the first {MOST_SAMPLES} samples of DATA.TRAIN has a label")
-    rest = [samples[index] for index in range(max(0, options.batch - len(chosen)))]
+    rest = [samples[0, index] for index in range(max(0, options.batch - len(chosen)))]
     return collate([*chosen, *rest])
 
 
@@ -127,6 +129,20 @@ def chosen_stages(stages: Sequence[Stage], names: Sequence[str]) -> list[Stage]:
                 f"This configuration has: {', '.join(known)}"
             )
     return [stage for stage in stages if not names or stage.name in names]
+
+
+def save_report(report: AuditReport, folder: Path) -> None:
+    """Write the report as JSON, as a page, and the matrix of each stage as a picture."""
+    report.save_json(folder / "audit.json")
+    save_page(report, folder / "audit.html")
+    for stage in report.stages:
+        norms = {key: cell.reading.norm for key, cell in stage.cells.items()}
+        losses, rows = [column.key for column in stage.columns], [row.name for row in stage.rows]
+        if losses:
+            figure = heatmap_figure(
+                norms, losses, rows, f"{report.model}, stage {stage.name}: gradient norms"
+            )
+            figure.savefig(folder / f"{stage.name.replace(' ', '_')}.png", dpi=100)
 
 
 def run_audit(options: argparse.Namespace) -> int:
@@ -157,9 +173,8 @@ def run_audit(options: argparse.Namespace) -> int:
     if options.report is not None:
         folder = Path(options.report).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-        result.save_json(folder / "audit.json")
-        save_page(result, folder / "audit.html")
-        say(console, f"report {folder / 'audit.html'} and audit.json beside it")
+        save_report(result, folder)
+        say(console, f"report {folder / 'audit.html'}; audit.json and a picture of each stage beside it")
     console.print(verdict_line(result))
     return 0 if result.passed else 1
 

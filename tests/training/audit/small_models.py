@@ -31,7 +31,7 @@ CONFIG: dict[str, Any] = {
         "PRETRAIN_FILE": "",
         "NEW_HIP": True,
         "BACKBONE": {**BACKBONE, **ELIMINATION},
-        "HEAD": {"NUM_CHANNELS": 16},
+        "HEAD": {"NUM_CHANNELS": 32},
         "HISTORY": {"KEY_DIM": 8, "ENCODER_WIDTH": 4},
     },
     "TRAIN": {"TWO_STAGE": True, "STAGE1_EPOCHS": 1, "STAGE2_EPOCHS": 1, "DROP_PATH_RATE": 0.2},

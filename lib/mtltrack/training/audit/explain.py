@@ -63,9 +63,13 @@ class Explainer:
         return why_missing(trace, sources, zeros=item.graph)
 
     def error(self, key: str) -> str:
-        """Name what writes in place into tensors that the backward pass of a loss may need."""
-        operations = self._trace(key, gradients=False)[0].operations
-        writes = [str(operation) for operation in operations if operation.in_place and operation.needed]
+        """Name what writes in place into tensors that were read before, and may be kept for that."""
+        read, writes = set[int](), []
+        for operation in self._trace(key, gradients=False)[0].operations:
+            if operation.in_place and operation.needed and read.intersection(operation.inputs[:1]):
+                writes.append(str(operation))
+            if operation.graph:
+                read.update(operation.inputs)
         return f"written in place: {listed(writes, '; ', most=3)}" if writes else ""
 
 

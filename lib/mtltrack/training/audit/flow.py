@@ -139,7 +139,8 @@ class FlowRecorder(TorchFunctionMode):
         inputs = tuple(self.number(tensor) for tensor in read)
         needed = frozenset(self.number(tensor) for tensor in read if tensor.requires_grad)
         result = func(*args, **kwargs)
-        in_place = _writes(name) and bool(args) and isinstance(args[0], Tensor)
+        writes = _writes(name) or kwargs.get("inplace") is True
+        in_place = writes and bool(args) and isinstance(args[0], Tensor)
         if in_place:
             made = [args[0], *([args[0]._base] if args[0]._base is not None else [])]
         else:

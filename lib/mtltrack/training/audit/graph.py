@@ -14,7 +14,7 @@ from mtltrack.training.audit.inputs import TOKENS
 from mtltrack.training.audit.readings import Verdict
 from mtltrack.training.audit.report import EdgeCell, StageAudit
 
-WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 118, 40, 92, 26, 16
+WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 118, 42, 96, 26, 16
 COLOURS = {"live": "#0f766e", "cut": "#9ca3af", "bad": "#dc2626"}
 
 
@@ -51,7 +51,9 @@ def draw_graph(stage: StageAudit) -> str:
         f'<svg viewBox="0 0 {right} {bottom}" width="{right}" height="{bottom}" role="img" '
         f'aria-label="task graph of stage {escape(stage.name)}" font-family="sans-serif">'
     ]
-    parts += [_arrow(arrow, places) for arrow in arrows]
+    ends = _ends(arrows, places)
+    parts += [_arrow(arrow, places, end) for arrow, end in zip(arrows, ends, strict=True)]
+    parts += [_label(arrow, places, end) for arrow, end in zip(arrows, ends, strict=True)]
     parts += [_box(name, place, stage) for name, place in places.items()]
     return "\n".join([*parts, "</svg>"])
 
@@ -112,22 +114,43 @@ def _places(stage: StageAudit, arrows: list[Arrow]) -> dict[str, tuple[int, int]
     return places
 
 
-def _arrow(arrow: Arrow, places: dict[str, tuple[int, int]]) -> str:
-    (x1, y1), (x2, y2) = places[arrow.source], places[arrow.target]
-    x1, y1, y2 = x1 + WIDTH, y1 + HEIGHT // 2, y2 + HEIGHT // 2
+def _ends(arrows: list[Arrow], places: dict[str, tuple[int, int]]) -> list[int]:
+    """Return the height at which each arrow ends: those that end at one part spread over its side."""
+    ends = []
+    for arrow in arrows:
+        others = [other for other in arrows if other.target == arrow.target]
+        others.sort(key=lambda other: places[other.source][1])
+        share = (others.index(arrow) + 1) / (len(others) + 1)
+        ends.append(places[arrow.target][1] + round(HEIGHT * share))
+    return ends
+
+
+def _arrow(arrow: Arrow, places: dict[str, tuple[int, int]], y2: int) -> str:
+    (x1, y1), x2 = places[arrow.source], places[arrow.target][0]
+    x1, y1 = x1 + WIDTH, y1 + HEIGHT // 2
     width = 1.5 if arrow.norm <= 0 else min(6.0, max(1.5, 3.5 + math.log10(arrow.norm)))
     dash = ' stroke-dasharray="5 4"' if arrow.kind == "cut" else ""
     colour = COLOURS[arrow.kind]
     bend = (x1 + x2) // 2
-    label = "no gradient" if arrow.norm <= 0 else f"{arrow.norm:.1e}"
-    # where two arrows end in one column, each label stands at its own height
+    title = f"{arrow.source} -> {arrow.target}: {_text(arrow)}"
     return (
-        f"<g><title>{escape(f'{arrow.source} -> {arrow.target}: {label}')}\n{escape(arrow.text)}</title>"
+        f"<g><title>{escape(title)}\n{escape(arrow.text)}</title>"
         f'<path d="M{x1},{y1} C{bend},{y1} {bend},{y2} {x2},{y2}" fill="none" stroke="{colour}" '
-        f'stroke-width="{width:.1f}"{dash}/>'
-        f'<text x="{x2 - 6}" y="{y2 - 5 if y2 <= y1 else y2 + 13}" font-size="10" text-anchor="end" '
-        f'fill="{colour}">{escape(label)}</text></g>'
+        f'stroke-width="{width:.1f}"{dash}/></g>'
     )
+
+
+def _label(arrow: Arrow, places: dict[str, tuple[int, int]], y2: int) -> str:
+    """Return the text of an arrow, with a white edge, because it stands on lines."""
+    x2 = places[arrow.target][0]
+    return (
+        f'<text x="{x2 - 5}" y="{y2 - 4}" font-size="10" text-anchor="end" paint-order="stroke" '
+        f'stroke="#ffffff" stroke-width="3" fill="{COLOURS[arrow.kind]}">{_text(arrow)}</text>'
+    )
+
+
+def _text(arrow: Arrow) -> str:
+    return "no gradient" if arrow.norm <= 0 else f"{arrow.norm:.1e}"
 
 
 def _box(part: str, place: tuple[int, int], stage: StageAudit) -> str:

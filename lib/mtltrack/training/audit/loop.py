@@ -141,7 +141,7 @@ def observe_step(tracker: Any, current: Any, clip: Clip, keep_rate: float | None
         result = current.runner.run([clip], keep_rate)
         refused, norm = result.refused, float(result.grad_norm)
     except RuntimeError as error:  # autograd's own, TrainingError among them
-        refused = str(error).splitlines()[0]
+        refused = str(error).splitlines()[0].split(" Hint:")[0]
     finally:
         handle.remove()
         current.runner.max_norm = limit

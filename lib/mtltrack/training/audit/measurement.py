@@ -50,7 +50,7 @@ def measure(
             try:
                 parameters, edges = _gradients(tracker, losses[term], calls)
             except RuntimeError as error:
-                found.errors[term] = str(error).splitlines()[0]
+                found.errors[term] = str(error).splitlines()[0].split(" Hint:")[0]
                 continue
             _note_column(found, Column(task, term.name), parameters, wiring, stages)
             if task in calls:

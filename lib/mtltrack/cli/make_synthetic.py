@@ -32,7 +32,7 @@ to test on it:  python tracking/test.py ... --dataset output/traffic_val/val"""
 SIZES = {"traffic": (640, 360), "textures": (320, 240)}
 FRAMES = {"traffic": 120, "textures": 126}
 TRAFFIC_ONLY = ("lmdb", "split", "quality", "kinds", "plate_kinds", "fps", "alert_seconds")
-SHEET_QUALITY = 82
+SHEET_QUALITY = 88
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -108,10 +108,7 @@ def _readable(world: TrafficSequences, i: int) -> NDArray[np.float64]:
 
 def _drawn(world: TrafficSequences, i: int, frame: int) -> Image:
     """Return a frame with its labels drawn in."""
-    info, image = world.sequence(i), world.image(i, frame)
-    mask = world.mask(i, frame)
-    tint = np.broadcast_to(np.array(MAGENTA, np.uint8), image.shape)
-    image = np.where(mask[..., None] > 0, cv2.addWeighted(image, 0.87, tint, 0.13, 0), image)
+    info, image, mask = world.sequence(i), world.image(i, frame), world.mask(i, frame)
     edges, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(image, edges, -1, MAGENTA, 1, cv2.LINE_AA)
     for polygon in info.zones.values():

@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 DETAIL = 14  # pixels a metre of a wall's texture
 FLOOR = 3.0  # metres
-NEAR = 1.2  # metres before the camera; what is nearer of a wall is left out
+NEAR = 0.5  # metres before the camera; what is nearer of a wall is left out
 WALLS = (
     (196, 180, 150),
     (178, 170, 160),
@@ -152,9 +152,9 @@ def _faces(house: House, place: Array) -> list[tuple[Array, Array, tuple[float, 
     faces = []
     if place[0] < x0 or place[0] > x1:
         x, sign = (x0, -1.0) if place[0] < x0 else (x1, 1.0)
-        start = max(y0, place[1] + 2.5)  # nothing beside or behind the camera
+        start = max(y0, place[1] + 1.0)  # nothing beside or behind the camera
         while start < y1:
-            stop = min(start + 6.0, y1)
+            stop = min(start + (2.0 if start < place[1] + 3 else 6.0), y1)
             ends = (stop, start) if sign < 0 else (start, stop)
             corners = np.array([[x, ends[0], top], [x, ends[1], top], [x, ends[1], 0], [x, ends[0], 0]])
             faces.append((corners, np.array([sign, 0, 0]), (stop - start, top)))

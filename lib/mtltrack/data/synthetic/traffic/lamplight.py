@@ -29,16 +29,17 @@ def light_road(canvas: Image, camera: Camera, extent: Array, pose: Array) -> Non
     if seen[:, 2].min() < 1.5:
         return
     pixels = seen[:, :2]
-    low = np.maximum(np.floor(pixels.min(axis=0)).astype(int), 0)
-    high = np.minimum(np.ceil(pixels.max(axis=0)).astype(int) + 1, canvas.shape[1::-1])
+    soft = np.maximum(np.ptp(pixels, axis=0) / 6, 1).astype(int)  # width of the beam's edge
+    low = np.maximum(np.floor(pixels.min(axis=0)).astype(int) - soft, 0)
+    high = np.minimum(np.ceil(pixels.max(axis=0)).astype(int) + soft, canvas.shape[1::-1])
     if (high - low < 3).any():
         return
     mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
     fixed = np.clip(np.round((pixels - low - 0.5) * 16), -60000, 60000).astype(np.int32)
     for shape, (_, light) in zip(np.split(fixed, len(BEAM)), BEAM, strict=True):
         cv2.fillConvexPoly(mask, shape, light, cv2.LINE_8, 4)
-    wide = [2 * (side // 12) + 1 for side in mask.shape]
-    mask = cv2.blur(mask, (wide[1], wide[0]), borderType=cv2.BORDER_REPLICATE)
+    wide = np.minimum(2 * soft + 1, 2 * ((high - low) // 2) - 1)
+    mask = cv2.blur(mask, (int(wide[0]), int(wide[1])), borderType=cv2.BORDER_REPLICATE)
     region = canvas[low[1] : high[1], low[0] : high[0]]
     more = cv2.multiply(region, cv2.merge([mask, mask, mask]), scale=BEAM_POWER / 255)
     cv2.add(region, more, dst=region)

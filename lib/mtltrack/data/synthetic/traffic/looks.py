@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,13 +80,18 @@ def make_looks(plan: Plan) -> Looks:
     background = draw_background(rng, plan, camera, (width + 2 * MARGIN, height + 2 * MARGIN))
     actors = (plan.target, *plan.others)
     models = tuple(Model(actor.vehicle) for actor in actors)
-    deviation = NIGHT_NOISE if plan.light.night else DAY_NOISE
-    noise = sensor_noise(rng, width + NOISE_SHIFTS, height + NOISE_SHIFTS, deviation)
+    noise = _grain(width, height, NIGHT_NOISE if plan.light.night else DAY_NOISE)
     air = 3 * plan.light.ambient if plan.light.night else plan.light.horizon
     r, g, b = np.minimum(255 * air ** (1 / GAMMA), HAZE)
     looks = Looks(camera, background, models, (), noise, (float(r), float(g), float(b)), Patches())
     still = tuple(_still(plan, looks, actor, model) for actor, model in zip(actors, models, strict=True))
     return Looks(camera, background, models, still, noise, looks.haze, looks.patches)
+
+
+@cache
+def _grain(width: int, height: int, deviation: float) -> NDArray[np.int16]:
+    """Return the noise of the sensor, the same for all sequences; each frame takes another part of it."""
+    return sensor_noise(np.random.default_rng(0), width + NOISE_SHIFTS, height + NOISE_SHIFTS, deviation)
 
 
 def _still(plan: Plan, looks: Looks, actor: Actor, model: Model) -> Patch | None:

@@ -23,7 +23,8 @@ from mtltrack.data.synthetic.traffic.story import KINDS, LEAST_FRAMES
 from mtltrack.data.synthetic.traffic.truth import Truth, measure
 
 SMALLEST = 64  # pixels a side
-LOOKS_BYTES = 96 << 20  # kept in memory, about
+LOOKS_BYTES = 128 << 20  # kept in memory, about
+BYTES_A_PIXEL = 11  # of what is kept of a sequence, about: background, light, pictures, models, labels
 CHINESE = "china"  # these formats have characters that the Latin alphabet lacks
 
 
@@ -103,7 +104,7 @@ class TrafficSequences:
         self._plans: Recent[Plan] = Recent(512)
         self._truths: Recent[Truth] = Recent(512)
         self._infos: Recent[SequenceInfo] = Recent(512)
-        self._looks: Recent[Looks] = Recent(max(2, LOOKS_BYTES // (9 * pixels)))
+        self._looks: Recent[Looks] = Recent(max(2, LOOKS_BYTES // (BYTES_A_PIXEL * pixels)))
 
     @property
     def num_sequences(self) -> int:

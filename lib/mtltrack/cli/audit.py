@@ -139,9 +139,9 @@ def save_report(report: AuditReport, folder: Path) -> None:
         norms = {key: cell.reading.norm for key, cell in stage.cells.items()}
         losses, rows = [column.key for column in stage.columns], [row.name for row in stage.rows]
         if losses:
-            figure = heatmap_figure(
-                norms, losses, rows, f"{report.model}, stage {stage.name}: gradient norms"
-            )
+            title = f"{report.model}, stage {stage.name}: gradient norms"
+            faults = {key: cell.verdict.value for key, cell in stage.cells.items() if cell.verdict.violated}
+            figure = heatmap_figure(norms, losses, rows, title, faults)
             figure.savefig(folder / f"{stage.name.replace(' ', '_')}.png", dpi=100)
 
 
@@ -164,7 +164,7 @@ def run_audit(options: argparse.Namespace) -> int:
     result = audit_trainer(trainer, clip, options=AuditOptions(seed=options.seed), model=name)
     say(console, f"{result.model}, {result.clip}")
     for stage in result.stages:
-        console.print(render_stage(stage))
+        console.print(render_stage(stage, console.width))
     if options.switches:
         meter = SwitchMeter(trainer, clip)
         result.switches = meter.measure()

@@ -124,13 +124,17 @@ class StageAuditor:
                 losses = grouped.setdefault((column.task, stage.part, verdict), {})
                 if column.term is not None or not any(stage.name in names for names in losses.values()):
                     losses.setdefault(column.key, []).append(stage.name)
+        told: dict[tuple[str, str, Verdict], dict[str, list[str]]] = {}  # what is said -> part -> stages
         for (_, part, verdict), losses in grouped.items():
             names = list(dict.fromkeys(name for stages in losses.values() for name in stages))
             key = next(iter(losses))
             why = found.cells[key, losses[key][0]].expected.why
             text = self._explanation(found, key, losses[key], verdict) if self.options.explain else ""
             message = f"{EXPECTATIONS[verdict]} ({why}); {text}".rstrip("; ")
-            where = f"{', '.join(losses)} -> {part} ({listed(names, most=4)})"
+            told.setdefault((", ".join(losses), message, verdict), {})[part] = names
+        for (losses_text, message, verdict), parts in told.items():
+            every = [name for names in parts.values() for name in names]
+            where = f"{losses_text} -> {', '.join(parts)} ({listed(every, most=4)})"
             yield Finding(verdict.value, where, message)
 
     def _explanation(self, found: Measurement, key: str, names: list[str], verdict: Verdict) -> str:

@@ -9,7 +9,11 @@ import numpy as np
 
 
 def heatmap_figure(
-    norms: Mapping[tuple[str, str], float], losses: Sequence[str], stages: Sequence[str], title: str
+    norms: Mapping[tuple[str, str], float],
+    losses: Sequence[str],
+    stages: Sequence[str],
+    title: str,
+    faults: Mapping[tuple[str, str], str] | None = None,
 ) -> Any:
     """Draw norms on a logarithmic scale as a matplotlib figure; what is zero or absent stays white.
 
@@ -18,9 +22,11 @@ def heatmap_figure(
         losses: columns.
         stages: rows.
         title: above the picture.
+        faults: what is wrong where, drawn in red.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     values = np.array([[norms.get((loss, stage), 0.0) for loss in losses] for stage in stages])
     shown = np.log10(np.where(np.isfinite(values) & (values > 0), values, np.nan))
@@ -36,6 +42,8 @@ def heatmap_figure(
     for row, column in zip(*np.nonzero(np.isfinite(shown)), strict=True):
         low, high = image.get_clim()
         bright = shown[row, column] > low + 0.6 * (high - low)
+        if (losses[column], stages[row]) in (faults or {}):
+            continue
         axes.text(
             column,
             row,
@@ -45,4 +53,8 @@ def heatmap_figure(
             fontsize=6,
             color="black" if bright else "white",
         )
+    for (loss, stage), text in (faults or {}).items():
+        column, row = losses.index(loss), stages.index(stage)
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color="#dc2626"))
+        axes.text(column, row, text, ha="center", va="center", fontsize=6, color="white", weight="bold")
     return figure

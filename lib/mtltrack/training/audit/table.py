@@ -13,7 +13,7 @@ from rich.text import Text
 
 from mtltrack.training.audit.expectation import UNUSED
 from mtltrack.training.audit.readings import Verdict
-from mtltrack.training.audit.report import AuditReport, Cell, StageAudit
+from mtltrack.training.audit.report import AuditReport, Cell, Column, StageAudit
 
 STYLES = {
     Verdict.CONNECTED: "green",
@@ -26,20 +26,49 @@ STYLES = {
 }
 
 
-def render_stage(stage: StageAudit) -> RenderableType:
-    """Return one stage of training as tables: the matrix, the edges, weights and groups, the findings."""
+def render_stage(stage: StageAudit, width: int = 140) -> RenderableType:
+    """Return one stage of training as tables: the matrix, the edges, weights and groups, the findings.
+
+    Args:
+        stage: of training.
+        width: characters that a line holds; a wider matrix is shown in several tables.
+    """
     title = f"stage '{stage.name}': trains {', '.join(stage.trains)}; losses of {', '.join(stage.losses)}"
-    parts = (Text(title, style="bold"), _matrix(stage), _edges(stage), *_lines(stage))
+    chunks = list(_fitting(stage, width))
+    matrices = [_matrix(stage, columns, every_row=len(chunks) == 1) for columns in chunks]
+    parts = (Text(title, style="bold"), *matrices, _edges(stage), *_lines(stage))
     return Rendered(*(part for part in parts if part is not None))
 
 
-def _matrix(stage: StageAudit) -> Table:
+def _fitting(stage: StageAudit, width: int) -> Iterator[list[Column]]:
+    """Split the columns so that each table fits into a line."""
+    space = 3  # between columns
+    first = max((len(row.name) for row in stage.rows), default=0) + space
+    chunk: list[Column] = []
+    used = first
+    for column in stage.columns:
+        cells = [cell_text(cell).cell_len for cell in stage.column(column.key)]
+        needed = max(len(column.key), *cells) + space
+        if chunk and used + needed > width:
+            yield chunk
+            chunk, used = [], first
+        chunk.append(column)
+        used += needed
+    if chunk:
+        yield chunk
+
+
+def _matrix(stage: StageAudit, columns: list[Column], *, every_row: bool) -> Table:
+    """Lay some losses out; without `every_row` stages on which none of them has a gradient are left out."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("gradient norm", no_wrap=True)
-    for column in stage.columns:
+    for column in columns:
         table.add_column(column.key, justify="right", no_wrap=True)
     for row in stage.rows:
-        cells = [cell_text(stage.cells[column.key, row.name]) for column in stage.columns]
+        found = [stage.cells[column.key, row.name] for column in columns]
+        if not every_row and all(cell.verdict is Verdict.NONE for cell in found):
+            continue
+        cells = [cell_text(cell) for cell in found]
         table.add_row(Text(row.name, style="" if row.trains else "dim"), *cells)
     return table
 

@@ -23,6 +23,7 @@ REQUIRED = [
     "matplotlib>=3.8",
     "safetensors>=0.4",
 ]
+BALANCING = "torchjd[cagrad,quadprog-projector]>=0.18"
 EXTRAS = {
     "test": [
         "pytest>=8.0",
@@ -32,10 +33,10 @@ EXTRAS = {
         "types-PyYAML",
         "build>=1.2",
         "shapely>=2.0",
+        BALANCING,
     ],
-    # every multi-task part runs on the packages above; the extra exists so that scripts can ask for it by
-    # name
-    "mtl": ["shapely>=2.0"],
+    # for TRAIN.WEIGHTING pcgrad, cagrad and upgrad; every other multi-task part runs on the packages above
+    "mtl": ["shapely>=2.0", BALANCING],
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],
     # mmdet 3.3 needs mmcv >= 2.0, < 2.2, which must be built from source for a current torch
     "mmdet": ["mmdet>=3.3,<3.4", "mmcv>=2.0,<2.2"],

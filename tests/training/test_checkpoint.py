@@ -118,7 +118,7 @@ def test_damaged_lonely_and_foreign_files_are_named(folder):
     with pytest.raises(CheckpointError, match="may be damaged; use --resume never"):
         load_resume(path)
     write_atomically({"format": 99}, path)
-    with pytest.raises(CheckpointError, match=r"resume format 99; this version reads 3.*--resume never"):
+    with pytest.raises(CheckpointError, match=r"resume format 99; this version reads 4.*--resume never"):
         load_resume(path)
     with pytest.raises(CheckpointError, match="train that configuration first"):
         newest_weights(folder.folder)

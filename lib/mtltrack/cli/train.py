@@ -20,6 +20,7 @@ from mtltrack.cli.train_setup import (
     keep_schedule,
     make_accelerator,
     make_stages,
+    need_rule,
     share_cores,
     train_settings,
 )
@@ -177,6 +178,7 @@ def train_in(
     tracker = build_tracker(cfg, options.script)
     stages = make_stages(tracker, cfg, options.script)
     need_labels(cfg, stages)
+    need_rule(cfg)
     net_type = assembly_of(options.script).net_type
     folder = CheckpointFolder.of_run(save_dir, options.script, options.config, net_type)
     resume_file = find_resume(folder, options.resume)

@@ -11,8 +11,10 @@ from accelerate import Accelerator
 from mtltrack.cli.build import assembly_of
 from mtltrack.core.config import Config
 from mtltrack.core.errors import ConfigError
+from mtltrack.core.types import BOX
 from mtltrack.models.layers.elimination import keep_rate
 from mtltrack.models.tracker import Tracker
+from mtltrack.training.balancing.build import build_rule
 from mtltrack.training.checkpoint import Description
 from mtltrack.training.settings import TrainSettings
 from mtltrack.training.stages import Schedule, Stage, plan_stages
@@ -100,6 +102,8 @@ def train_settings(cfg: Config, seed: int, started_from: str) -> TrainSettings:
         weight_decay=train.WEIGHT_DECAY,
         optimizer=train.OPTIMIZER,
         grad_clip_norm=train.GRAD_CLIP_NORM,
+        weighting=dict(train.WEIGHTING),
+        task_clip_norms=dict(train.TASK_CLIP_NORM),
         accumulation_steps=train.ACCUMULATION_STEPS,
         batch_norm=train.BN,
         print_interval=train.PRINT_INTERVAL,
@@ -111,6 +115,18 @@ def train_settings(cfg: Config, seed: int, started_from: str) -> TrainSettings:
         seed=seed,
         started_from=started_from,
     )
+
+
+def need_rule(cfg: Config) -> None:
+    """Make sure that TRAIN.WEIGHTING names a rule that can be built, before anything long begins.
+
+    Raises:
+        ConfigError: see `build_rule`.
+    """
+    try:
+        build_rule(cfg.TRAIN.WEIGHTING, [BOX, *cfg.TASKS])
+    except ConfigError as error:
+        raise ConfigError(f"{cfg.source_line('TRAIN.WEIGHTING')}: {error}") from error
 
 
 def describe_model(tracker: Tracker, cfg: Config, net_type: str) -> Description:

@@ -60,6 +60,10 @@ def _tasks(cfg: Config) -> Iterator[Contradiction]:
                 near = did_you_mean(edge, others)
                 text = f"found '{edge}'; allowed: the other heads, {', '.join(others)}.{near}"
                 yield Contradiction((f"TASKS.{task}.DETACH",), text)
+    for task in cfg.TRAIN.TASK_CLIP_NORM:
+        if task not in names:
+            text = f"there is no task '{task}'; allowed: {', '.join(names)}.{did_you_mean(task, names)}"
+            yield Contradiction((f"TRAIN.TASK_CLIP_NORM.{task}",), text)
     given = {} if cfg.MODEL.CLS_HEAD is None else cfg.MODEL.CLS_HEAD.model_dump(exclude_none=True)
     block_values = cfg.TASKS["cls"].model_dump() if "cls" in cfg.TASKS else {}
     for key, value in given.items():

@@ -74,3 +74,4 @@ DATASETS = Registry("dataset", mmengine_registry.DATASETS, ["mtltrack.data.datas
 TRANSFORMS = Registry("transform", mmengine_registry.TRANSFORMS, ["mtltrack.data"])
 METRICS = Registry("metric", mmengine_registry.METRICS, ["mtltrack.metrics"])
 MONITORS = Registry("monitor", mmengine_registry.HOOKS, ["mtltrack.training"])
+BALANCING = Registry("balancing rule", mmengine_registry.OPTIM_WRAPPERS, ["mtltrack.training.balancing"])

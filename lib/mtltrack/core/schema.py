@@ -20,6 +20,7 @@ from mtltrack.core.schema_types import (
     Positive,
     PrecisionName,
     Rate,
+    RulePart,
     Section,
     Share,
     Text,
@@ -67,6 +68,12 @@ class Train(Section):
     SAVE_INTERVAL: Count = Field(default=1, description="Epochs between checkpoints.")
     GRAD_CLIP_NORM: NotNegative = Field(
         default=0.1, description="Largest norm of the gradient; 0: not clipped."
+    )
+    WEIGHTING: RulePart = Field(
+        default={"TYPE": "fixed"}, description="How tasks are balanced, see docs/weighting.md."
+    )
+    TASK_CLIP_NORM: dict[Text, Positive] = Field(
+        default={}, description="Largest norm of single tasks' gradients outside their heads: {alert: 1.0}."
     )
     AUDIT_INTERVAL: CountOrZero = Field(
         default=50, description="Steps between looks at the tasks' gradients, see docs/gradients.md; 0: none."

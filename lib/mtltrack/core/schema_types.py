@@ -38,6 +38,15 @@ def _typed_part(value: Any) -> Any:
     raise ValueError("a mapping with a TYPE is wanted")
 
 
+def _rule_part(value: Any) -> Any:
+    """Accept a rule's name, which stands for {TYPE: name}, or a mapping with its TYPE and arguments."""
+    if isinstance(value, str) and value:
+        return {"TYPE": value}
+    if isinstance(value, dict) and isinstance(value.get("TYPE"), str) and value["TYPE"]:
+        return {key: argument for key, argument in value.items() if argument is not None}
+    raise ValueError("a rule is a name or a mapping with a TYPE")
+
+
 NotBool = BeforeValidator(_no_bool)  # a range stands inside of it, or the JSON schema loses it
 Number = Annotated[float, Field(allow_inf_nan=False), NotBool]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), NotBool]
@@ -62,23 +71,25 @@ TypedPart = Annotated[
         }
     ),
 ]
+NAME_OR_MAPPING: list[dict[str, Any]] = [
+    {"type": "string", "minLength": 1},
+    {
+        "type": "object",
+        "properties": {"TYPE": {"type": "string", "minLength": 1}},
+        "required": ["TYPE"],
+    },
+]
 DatasetEntry = Annotated[
     Any,
     BeforeValidator(_dataset_entry),
     WithJsonSchema(
         {
             "description": "a data set's name, or {TYPE: <registered data set>, <its arguments>}",
-            "anyOf": [
-                {"type": "string", "minLength": 1},
-                {
-                    "type": "object",
-                    "properties": {"TYPE": {"type": "string", "minLength": 1}},
-                    "required": ["TYPE"],
-                },
-            ],
+            "anyOf": NAME_OR_MAPPING,
         }
     ),
 ]
+RulePart = Annotated[Any, BeforeValidator(_rule_part), WithJsonSchema({"anyOf": NAME_OR_MAPPING})]
 
 
 class Section(BaseModel):

@@ -24,7 +24,7 @@ from mtltrack.core.errors import CheckpointError
 RESUME_SUFFIX = ".resume.pt"
 WEIGHTS_SUFFIX = ".pth.tar"
 EARLIER = "earlier"
-RESUME_FORMAT = 3
+RESUME_FORMAT = 4
 _EPOCH = re.compile(r"_ep(\d+)(?:\.resume\.pt|\.pth\.tar)$")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
@@ -51,6 +51,8 @@ class Progressed:
         global_step: optimizer steps of the run.
         scalars: "total", "<task>", "<task>/<term>".
         rates: learning rate by optimizer group.
+        weights: what the balancing rule did, mean factor by "<task>", and by "<task>/clip" what the limit of
+            its gradient made of it; empty with fixed weights.
         grad_norm: mean norm before clipping.
         samples_per_second: over all ranks.
         seconds_left: of the run.
@@ -67,13 +69,16 @@ class Progressed:
     grad_norm: float
     samples_per_second: float
     seconds_left: float
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def line(self) -> str:
         """Return the report as one line for people."""
+        weights = f"weights {format_scalars(self.weights)}  " if self.weights else ""
         return (
             f"[{self.stage}] epoch {self.epoch}/{self.epochs} step {self.step}/{self.steps}  "
-            f"{format_scalars(self.scalars)}  grad {self.grad_norm:.3g}  lr {format_rates(self.rates)}  "
-            f"{self.samples_per_second:.1f} samples/s  left {format_seconds(self.seconds_left)}"
+            f"{format_scalars(self.scalars)}  {weights}grad {self.grad_norm:.3g}  "
+            f"lr {format_rates(self.rates)}  {self.samples_per_second:.1f} samples/s  "
+            f"left {format_seconds(self.seconds_left)}"
         )
 
 
@@ -297,6 +302,8 @@ class TensorBoardMonitor(Monitor):
         step = progressed.global_step
         for name, value in progressed.scalars.items():
             self._writer.add_scalar(f"train/{name}", value, step)
+        for name, value in progressed.weights.items():
+            self._writer.add_scalar(f"weighting/{name}", value, step)
         for group, rate in progressed.rates.items():
             self._writer.add_scalar(f"lr/{group}", rate, step)
         self._writer.add_scalar("train/grad_norm", progressed.grad_norm, step)

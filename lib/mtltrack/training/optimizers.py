@@ -11,10 +11,12 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, StepLR
 
 from mtltrack.core.errors import ConfigError, TrainingError
+from mtltrack.training.balancing.rule import BalancingRule
 from mtltrack.training.stages import BACKBONE, Stage, parts_of
 from mtltrack.training.texts import listed
 
 OPTIMIZERS = ("ADAMW",)
+RULE_GROUP = "weighting"
 NEVER = 10**9  # epochs
 RATE_KEYS = {"train": "LR", "box": "BOX_LR", "heads": "STAGE1_LR", "joint": "STAGE2_LR"}
 
@@ -79,6 +81,14 @@ def build_optimizer(tracker: Any, stage: Stage, weight_decay: float, optimizer: 
             f"stage '{stage.name}' has no parameter to train (parts: {', '.join(stage.trains)})"
         )
     return AdamW(groups, lr=stage.lr, weight_decay=weight_decay)
+
+
+def add_rule_group(optimizer: Optimizer, rule: BalancingRule, stage: Stage) -> None:
+    """Give what a balancing rule learns by gradients a group of its own, without weight decay."""
+    parameters = list(rule.parameters().values())
+    if parameters:
+        rate = rule.rate(stage.lr)
+        optimizer.add_param_group({"name": RULE_GROUP, "params": parameters, "lr": rate, "weight_decay": 0.0})
 
 
 def build_scheduler(optimizer: Optimizer, stage: Stage) -> LRScheduler:

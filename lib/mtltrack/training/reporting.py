@@ -57,7 +57,7 @@ class EpochReport:
         self.place = place
         self.print_interval = print_interval
         self.faults = FaultLog()
-        self._recent, self._whole = Averages(), Averages()
+        self._recent, self._whole, self._weights = Averages(), Averages(), Averages()
         self._started = self._reported = time.perf_counter()
         self._samples = 0
         self._last: tuple[Clip, StepResult] | None = None
@@ -81,6 +81,8 @@ class EpochReport:
         if result.refused is None:
             values = {**result.scalars, GRAD_NORM: result.grad_norm.float()}
             self._recent.add(values, result.measured)
+            if result.weights:
+                self._weights.add(result.weights, result.measured)
             self._last = (clips[-1], result)
         else:
             self.monitors.message(f"epoch {self.place.epoch} step {step}: step refused, {result.refused}")
@@ -104,6 +106,7 @@ class EpochReport:
             grad_norm=means.pop(GRAD_NORM, float("nan")),
             scalars=means,
             rates=rates,
+            weights=self._weights.take(),
             samples_per_second=self._samples * world_size() / max(now - self._reported, 1e-9),
             seconds_left=steps_left * (now - self._started) / step,
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class TrainSettings:
         weight_decay: TRAIN.WEIGHT_DECAY.
         optimizer: TRAIN.OPTIMIZER.
         grad_clip_norm: TRAIN.GRAD_CLIP_NORM, 0 for no clipping.
+        weighting: TRAIN.WEIGHTING, {TYPE: rule, its arguments in capital letters}.
+        task_clip_norms: TRAIN.TASK_CLIP_NORM, largest norm of single tasks' gradients.
         accumulation_steps: TRAIN.ACCUMULATION_STEPS, batches a step.
         batch_norm: TRAIN.BN, "batch" or "frozen".
         print_interval: TRAIN.PRINT_INTERVAL, steps between reports.
@@ -35,6 +38,8 @@ class TrainSettings:
     weight_decay: float = 1e-4
     optimizer: str = "ADAMW"
     grad_clip_norm: float = 0.1
+    weighting: Mapping[str, Any] = field(default_factory=lambda: {"TYPE": "fixed"})
+    task_clip_norms: Mapping[str, float] = field(default_factory=dict)
     accumulation_steps: int = 1
     batch_norm: str = "batch"
     print_interval: int = 50

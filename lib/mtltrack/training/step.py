@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -16,8 +16,12 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mtltrack.core.errors import TrainingError
 from mtltrack.core.types import Clip, TaskOutput
+from mtltrack.training.audit.state import chance_and_buffers_kept
+from mtltrack.training.balancing.balancer import Balancer, in_order
+from mtltrack.training.balancing.rule import BalancingRule, Fixed
+from mtltrack.training.randomness import random_state, restore_random_state
 from mtltrack.training.texts import listed
-from mtltrack.training.weighting import LossReport, label_counts, total_loss, world_size
+from mtltrack.training.weighting import Counts, LossReport, label_counts, total_loss, world_size
 
 MOST_REFUSALS = 10
 
@@ -31,6 +35,8 @@ class StepResult:
         measured: 1 for a task that had a label in this step, 0 for one that had none.
         grad_norm: norm of all gradients before clipping.
         outputs: the heads' answers to the last micro-batch.
+        weights: what the balancing rule did: the factor on each task, "<task>", and what its own limit made
+            of its gradient, "<task>/clip"; empty with fixed weights.
         refused: why the step was not made, or None.
     """
 
@@ -38,6 +44,7 @@ class StepResult:
     measured: dict[str, Tensor]
     grad_norm: Tensor
     outputs: dict[str, TaskOutput]
+    weights: dict[str, Tensor] = field(default_factory=dict)
     refused: str | None = None
 
 
@@ -66,6 +73,8 @@ class StepRunner:
         std: DATA.STD.
         grad_clip_norm: largest norm of all gradients together; 0 leaves them as they are.
         watch: who looks at the gradients of single tasks, or None.
+        rule: how the tasks are balanced; None for fixed weights.
+        task_clip_norms: largest norm of single tasks' gradients, see `Balancer`.
     """
 
     def __init__(
@@ -82,6 +91,8 @@ class StepRunner:
         grad_clip_norm: float,
         asleep: Collection[str] = (),
         watch: Watch | None = None,
+        rule: BalancingRule | None = None,
+        task_clip_norms: Mapping[str, float] | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.tracker = tracker
@@ -94,6 +105,14 @@ class StepRunner:
         self.max_norm = grad_clip_norm
         self.watch = watch
         self.parameters = [parameter for parameter in tracker.parameters() if parameter.requires_grad]
+        self.balancer = Balancer(
+            accelerator,
+            tracker.heads(),
+            self.parameters,
+            rule or Fixed(in_order(set(tracker.heads()) - self.excluded)),
+            lambdas,
+            task_clip_norms or {},
+        )
         self._statistics = BatchStatistics(tracker)
         self._refusals = 0
 
@@ -107,40 +126,68 @@ class StepRunner:
         """
         clips = [clip.to(self.accelerator.device) for clip in clips]
         heads = {task: head for task, head in self.tracker.heads().items() if task not in self.asleep}
-        counts, ranks = label_counts(list(heads), clips), world_size()
+        counts, balancer = label_counts(list(heads), clips), self.balancer
         self._statistics.remember()
         if self.watch is not None:
             self.watch.prepare(clips[-1])
+        chance = random_state() if balancer.rule.remeasures else {}
+        balancer.begin(
+            counts, self.excluded, len(clips), lambda: self._measure(clips, counts, keep_rate, chance)
+        )
         reports: list[LossReport] = []
         outputs: dict[str, TaskOutput] = {}
         for number, clip in enumerate(clips):
             last = number == len(clips) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
+            averaged = last and not balancer.separate  # DDP averages the gradients of this backward pass
+            with nullcontext() if averaged else self.accelerator.no_sync(self.model):
                 outputs = self.model(
                     clip.normalised(self.mean, self.std), keep_rate=keep_rate, tasks=list(heads)
                 )
-                report = total_loss(
-                    heads, outputs, clip, self.lambdas, excluded=self.excluded, counts=counts, ranks=ranks
-                )
+                report = self._losses(outputs, clip, counts)
                 if self.watch is not None and last:
                     self.watch.look(report, clip)
-                self.accelerator.backward(report.total)
+                balancer.backward(report)
             reports.append(report)
+        balancer.finish()
         result = StepResult(
             scalars=_summed(reports),
             measured={task: (count.sum() > 0).float() for task, count in counts.items()},
             grad_norm=self._grad_norm(),
             outputs=outputs,
+            weights=balancer.weights(self.accelerator.device),
         )
         if self._is_finite(result):
             if self.max_norm > 0:
                 clip_grads_with_norm_(self.parameters, self.max_norm, result.grad_norm)
+            balancer.before_update()
             self.optimizer.step()
+            balancer.after_update()
             self._refusals = 0
         else:
             result.refused = self._refuse(reports, clips)
         self.optimizer.zero_grad(set_to_none=True)
         return result
+
+    def _losses(self, outputs: Mapping[str, TaskOutput], clip: Clip, counts: Counts) -> LossReport:
+        heads = {task: head for task, head in self.tracker.heads().items() if task not in self.asleep}
+        return total_loss(
+            heads, outputs, clip, self.lambdas, excluded=self.excluded, counts=counts, ranks=world_size()
+        )
+
+    @torch.no_grad()
+    def _measure(
+        self, clips: Sequence[Clip], counts: Counts, keep_rate: float | None, chance: Mapping[str, Any]
+    ) -> list[LossReport]:
+        """Return the losses of the step's micro-batches, with the dropout of the step; it leaves no trace."""
+        reports = []
+        with chance_and_buffers_kept(self.tracker):
+            restore_random_state(chance)
+            for clip in clips:
+                outputs = self.tracker(
+                    clip.normalised(self.mean, self.std), keep_rate=keep_rate, tasks=list(counts)
+                )
+                reports.append(self._losses(outputs, clip, counts))
+        return reports
 
     def _grad_norm(self) -> Tensor:
         """Return the norm of all gradients, unscaled; they are clipped when it is known to be finite.

@@ -14,19 +14,18 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mtltrack.core.errors import CheckpointError, TrainingError
+from mtltrack.core.errors import CheckpointError
 from mtltrack.core.types import BOX, Clip
 from mtltrack.training.audit.watch import GradientWatch
+from mtltrack.training.balancing.balancer import in_order
+from mtltrack.training.balancing.build import build_rule
+from mtltrack.training.balancing.rule import BalancingRule
 from mtltrack.training.checkpoint import CheckpointFolder, Description, save_resume, save_weights
 from mtltrack.training.monitors import Monitors
-from mtltrack.training.optimizers import (
-    build_optimizer,
-    build_scheduler,
-    optimizer_settings,
-    stage_table,
-)
+from mtltrack.training.optimizers import add_rule_group, build_optimizer, build_scheduler, stage_table
 from mtltrack.training.randomness import random_state, restore_random_state
 from mtltrack.training.reporting import EpochPlace, EpochReport
+from mtltrack.training.resuming import need_same_run, run_identity
 from mtltrack.training.settings import Position, TrainSettings
 from mtltrack.training.stages import Stage, asleep, enter_stage, tell_progress
 from mtltrack.training.step import StepRunner
@@ -42,6 +41,7 @@ class StageRun:
     active: Stage
     optimizer: Optimizer
     scheduler: LRScheduler
+    rule: BalancingRule
     model: nn.Module = field(init=False)
     runner: StepRunner = field(init=False)
 
@@ -99,23 +99,11 @@ class Trainer:
 
         Raises:
             TrainingError: the run that was saved had another seed, other stages, or other settings of the
-                optimizer in a stage that it had begun.
+                optimizer or of balancing in a stage that it had begun.
         """
-        saved, own = state["run"], self._identity()
-        different = [
-            f"{key}: was {saved.get(key)}, is {own[key]}"
-            for key in ("seed", "stages")
-            if saved.get(key) != own[key]
-        ]
+        saved, own = state["run"], run_identity(self.settings, self.stages)
         place = Position(**state["position"])
-        different = different or self._changed_rates(saved["optimizers"], place)
-        different = different or self._changed_lengths(saved["epochs"], place)
-        if different:
-            raise TrainingError(
-                "the checkpoint belongs to another run ("
-                + "; ".join(different)
-                + "); restore these settings, or give --resume never to start afresh"
-            )
+        need_same_run(saved, own, self.stages, place)
         for key in ("ranks", "accumulation_steps"):
             if saved.get(key) != own[key]:
                 self.monitors.message(
@@ -150,43 +138,6 @@ class Trainer:
             self.position.stage_epoch = 0
         return self.position
 
-    def _changed_rates(self, saved: Sequence[Mapping[str, Any]], place: Position) -> list[str]:
-        """Name the changed settings of every stage that had begun: its optimizer goes on with the old ones.
-
-        Those of a stage to come are free: it starts with an optimizer of its own.
-        """
-        begun = place.stage + (place.stage_epoch > 0)
-        settings = zip(self.stages, saved, self._identity()["optimizers"], strict=True)
-        return [
-            f"{key} in stage '{stage.name}': was {old.get(key)}, is {own.get(key)}"
-            for stage, old, own in list(settings)[:begun]
-            for key in dict.fromkeys([*old, *own])
-            if old.get(key) != own.get(key)
-        ]
-
-    def _identity(self) -> dict[str, Any]:
-        """What must be the same for a resumed run to be the same run; plain types."""
-        return {
-            "seed": self.settings.seed,
-            "stages": [[stage.name, sorted(stage.trains)] for stage in self.stages],
-            "epochs": [stage.epochs for stage in self.stages],
-            "optimizers": [
-                optimizer_settings(stage, self.settings.weight_decay, self.settings.optimizer)
-                for stage in self.stages
-            ],
-            "ranks": world_size(),
-            "accumulation_steps": self.settings.accumulation_steps,
-            "started_from": self.settings.started_from,
-        }
-
-    def _changed_lengths(self, saved: Sequence[int], place: Position) -> list[str]:
-        """Name the stages that are over and had another length; the one that is running may be lengthened."""
-        return [
-            f"epochs of stage '{stage.name}', which is over: was {epochs}, is {stage.epochs}"
-            for stage, epochs in zip(self.stages[: place.stage], saved[: place.stage], strict=True)
-            if stage.epochs != epochs
-        ]
-
     # ----------------------------------------------------------------------------------------------- stage
 
     def _run_stage(self, stage: Stage) -> None:
@@ -209,8 +160,9 @@ class Trainer:
         """Freeze what the stage freezes and make its optimizer and its steps; `leave` puts this away."""
         enter_stage(self.tracker, stage, self.settings.batch_norm)
         optimizer = build_optimizer(self.tracker, stage, self.settings.weight_decay, self.settings.optimizer)
-        scheduler = build_scheduler(optimizer, stage)
-        current = StageRun(stage, stage, optimizer, scheduler)
+        rule = build_rule(self.settings.weighting, in_order(stage.losses))
+        add_rule_group(optimizer, rule, stage)
+        current = StageRun(stage, stage, optimizer, build_scheduler(optimizer, stage), rule)
         self._prepare(current)
         if self._resume is not None:
             self._restore(current, self._resume)
@@ -246,6 +198,8 @@ class Trainer:
             grad_clip_norm=self.settings.grad_clip_norm,
             asleep=asleep(self.tracker, self.stages, self.position.stage),
             watch=self._watch(current.active),
+            rule=current.rule,
+            task_clip_norms=self.settings.task_clip_norms,
         )
 
     def _watch(self, stage: Stage) -> GradientWatch | None:
@@ -272,6 +226,7 @@ class Trainer:
             result = current.runner.run(clips, keep_rate)
             self.position.step += 1
             report.add(step, clips, result, rates)
+        current.rule.end_epoch()
         report.finish(self.settings.max_bad_fraction, current.active.losses - {BOX})
 
     def _steps(self) -> int:
@@ -329,11 +284,12 @@ class Trainer:
     def _resume_state(self, current: StageRun, random_states: list[dict[str, Any]]) -> dict[str, Any]:
         scaler = self.accelerator.scaler
         return {
-            "run": self._identity(),
+            "run": run_identity(self.settings, self.stages),
             "position": vars(self.position),
             "stage": current.stage.name,
             "optimizer": current.optimizer.state_dict(),
             "scheduler": current.scheduler.state_dict(),
+            "balancing": current.rule.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "random": random_states,
         }
@@ -342,6 +298,7 @@ class Trainer:
         if self.position.stage_epoch > 0:  # in the middle of a stage
             current.optimizer.load_state_dict(state["optimizer"])
             current.scheduler.load_state_dict(state["scheduler"])
+            current.rule.load_state_dict(state["balancing"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         rank = self.accelerator.process_index

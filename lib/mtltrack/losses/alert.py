@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtltrack.core.precision import in_full
 from mtltrack.core.registry import LOSSES
 from mtltrack.core.stopping import FOOTPRINT_SHARE, LEAST_SIDE, MEASURES
 
@@ -185,5 +186,6 @@ def alert_logit(duration: Tensor, overlap: Tensor) -> Tensor:
 
 @LOSSES.register_module(name="ALERT")
 def alert_loss(logit: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy of the soft alert, logit and bool of one shape -> that shape, in float32."""
-    return F.binary_cross_entropy_with_logits(logit.float(), target.float(), reduction="none")
+    """Binary cross-entropy of the soft alert, logit and bool of one shape -> that shape."""
+    logit = in_full(logit)
+    return F.binary_cross_entropy_with_logits(logit, target.to(logit.dtype), reduction="none")

@@ -7,20 +7,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtltrack.core.conditions import UNLABELLED
+from mtltrack.core.precision import in_full
 from mtltrack.core.registry import LOSSES
 
 
 @LOSSES.register_module(name="CE")
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy, (N, K) logits and (N,) classes -> (N,); 0 where the class is -100."""
-    return F.cross_entropy(logits.float(), target, ignore_index=UNLABELLED, reduction="none")
+    return F.cross_entropy(in_full(logits), target, ignore_index=UNLABELLED, reduction="none")
 
 
 @LOSSES.register_module(name="LABEL_SMOOTH")
 def label_smoothed_cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.1) -> Tensor:
     """Cross-entropy against `1 - smoothing` on the class, `smoothing / K` on all: (N, K), (N,) -> (N,)."""
     return F.cross_entropy(
-        logits.float(), target, ignore_index=UNLABELLED, reduction="none", label_smoothing=smoothing
+        in_full(logits), target, ignore_index=UNLABELLED, reduction="none", label_smoothing=smoothing
     )
 
 
@@ -38,7 +39,7 @@ def softmax_focal_loss(logits: Tensor, target: Tensor, alpha: float = 0.25, gamm
         (N,) losses.
     """
     known = target != UNLABELLED
-    log_p = F.log_softmax(logits.float(), dim=-1)
+    log_p = F.log_softmax(in_full(logits), dim=-1)
     log_pt = log_p.gather(1, target.clamp_min(0)[:, None]).squeeze(1)
     rest = (1 - log_pt.exp()).clamp_min(1e-6)
     return torch.where(known, -alpha * rest**gamma * log_pt, torch.zeros_like(log_pt))
@@ -56,6 +57,7 @@ def multi_label_bce(logits: Tensor, target: Tensor) -> Tensor:
         (N,) losses.
     """
     known = target != UNLABELLED
-    wanted = torch.where(known, target, torch.zeros_like(target)).float()
-    loss = F.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="none")
+    logits = in_full(logits)
+    wanted = torch.where(known, target, torch.zeros_like(target)).to(logits.dtype)
+    loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     return (loss * known).sum(-1) / known.sum(-1).clamp_min(1)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtltrack.core.alphabets import BLANK
+from mtltrack.core.precision import in_full
 from mtltrack.core.registry import LOSSES
 
 
@@ -29,8 +30,7 @@ def ctc_loss(logits: Tensor, codes: Tensor, lengths: Tensor) -> Tensor:
     Returns:
         (N,) losses in nats a character.
     """
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    log_probabilities = F.log_softmax(wide, dim=-1).transpose(0, 1)  # (W, N, K)
+    log_probabilities = F.log_softmax(in_full(logits), dim=-1).transpose(0, 1)  # (W, N, K)
     columns = torch.full_like(lengths, logits.shape[1])
     loss = F.ctc_loss(
         log_probabilities, codes, columns, lengths, blank=BLANK, reduction="none", zero_infinity=True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtltrack.core.precision import in_full
+
 
 def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7) -> Tensor:
     """Radius within which a shifted box still overlaps the target, (N, 2) sizes in cells -> (N,) cells.
@@ -40,7 +42,7 @@ def gaussian_heatmap(boxes_xywh: Tensor, size: int, min_overlap: float = 0.7) ->
         (N, size, size) float32 in [0, 1]; a box whose centre lies outside leaves only what reaches into the
         map.
     """
-    cells = boxes_xywh.float() * size
+    cells = in_full(boxes_xywh) * size
     sizes = cells[:, 2:]
     centres = (cells[:, :2] + sizes / 2).round()  # (N, 2)
     radius = gaussian_radius(sizes, min_overlap).clamp_min(0).trunc()[:, None, None]  # (N, 1, 1)
@@ -67,7 +69,8 @@ def heatmap_focal_loss(probabilities: Tensor, target: Tensor, reduction: str = "
     """
     if reduction not in ("sample", "batch"):
         raise ValueError(f"reduction must be 'sample' or 'batch', found {reduction!r}")
-    probabilities, target = probabilities.float().flatten(1), target.float().flatten(1)  # (N, cells)
+    probabilities = in_full(probabilities).flatten(1)  # (N, cells)
+    target = target.to(probabilities.dtype).flatten(1)
     positive = target.eq(1)
     positive_term = torch.log(probabilities) * (1 - probabilities) ** 2 * positive
     negative_term = torch.log(1 - probabilities) * probabilities**2 * (1 - target) ** 4 * ~positive

@@ -1,13 +1,15 @@
 """Losses of a mask, one value a sample.
 
-They take logits and work in float32 whatever the precision around them. A target is a mask, or a share in
-[0, 1] of each pixel; a mask without a pixel is a target like any other.
+They take logits and work in full precision whatever the precision around them. A target is a mask, or a share
+in [0, 1] of each pixel; a mask without a pixel is a target like any other.
 """
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from mtltrack.core.precision import in_full
 
 EMPTY = 1.0  # the `e` of the Dice loss in pixels: an empty mask's loss is defined, and 0 at best
 
@@ -24,7 +26,8 @@ def mask_bce(logits: Tensor, target: Tensor) -> Tensor:
     Returns:
         (N,) losses.
     """
-    loss = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")
+    logits = in_full(logits)
+    loss = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
     return loss.flatten(1).mean(1)
 
 
@@ -43,6 +46,7 @@ def dice_loss(logits: Tensor, target: Tensor, empty: float = EMPTY) -> Tensor:
     Returns:
         (N,) losses in [0, 1).
     """
-    share, target = logits.float().sigmoid().flatten(1), target.float().flatten(1)
+    share = in_full(logits).sigmoid().flatten(1)
+    target = target.to(share.dtype).flatten(1)
     common = (share * target).sum(1)
     return 1 - (2 * common + empty) / (share.sum(1) + target.sum(1) + empty)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mtltrack.core.errors import ConfigError
+from mtltrack.core.precision import in_full
 from mtltrack.core.registry import HEADS
 from mtltrack.core.rle import decode_mask
 from mtltrack.core.stopping import Box, StopClock, StopRule, largest_overlap, unreachable_zones
@@ -107,11 +108,11 @@ class AlertHead(nn.Module):
     def forward(self, tokens: Tokens, upstream: Mapping[str, TaskOutput], clip: Clip) -> TaskOutput:
         """Run clock and overlap over the clip's frames."""
         del tokens
-        boxes = upstream["box"].predictions["boxes_cxcywh"].float()  # (B, T, 4)
+        boxes = in_full(upstream["box"].predictions["boxes_cxcywh"])  # (B, T, 4)
         boxes = torch.cat([self._centres(upstream["box"], boxes), boxes[..., 2:]], dim=-1)
         size = (clip.search.shape[-2], clip.search.shape[-1])
         framed = boxes_in_frame(boxes, clip.affine, size)
-        zones, start, visible = _labels_of(clip)
+        zones, start, visible = _labels_of(clip, boxes.dtype)
         times = clip.timestamps - clip.timestamps[:, :1]
         threshold = self.speed_threshold()
 
@@ -123,7 +124,7 @@ class AlertHead(nn.Module):
         with torch.no_grad():
             hard, _ = run_clock("straight_through")
         if self.source == "mask":
-            boxes = mask_boxes(upstream["seg"].predictions["logits"].float(), boxes)
+            boxes = mask_boxes(in_full(upstream["seg"].predictions["logits"]), boxes)
         corners = boxes_cxcywh_to_xyxy(boxes_in_frame(boxes, clip.affine, size))
         overlap = zone_overlaps(corners, zones, self.rule.measure).amax(-1)  # (B, T)
         too_long = (stopped - self.rule.seconds) / self.seconds_scale
@@ -151,7 +152,7 @@ class AlertHead(nn.Module):
                 f"TASKS.alert.CENTRE is '{self.centre}', but this box head has no score map. "
                 "Set TASKS.alert.CENTRE: argmax, or MODEL.HEAD.TYPE: CENTER."
             )
-        scores, offsets = box.predictions["score_map"].float(), box.predictions["offset_map"].float()
+        scores, offsets = (in_full(box.predictions[name]) for name in ("score_map", "offset_map"))
         if self.centre == "soft":
             return mean_cell(scores, offsets)
         soft = mean_cell(scores, offsets.detach())  # the best cell's offset has its gradient already
@@ -201,17 +202,17 @@ def _check_scales(**scales: float) -> None:
             raise ConfigError(f"TASKS.alert.{key} is {value}; it must be above 0 and finite")
 
 
-def _labels_of(clip: Clip) -> tuple[Tensor, Tensor, Tensor | None]:
+def _labels_of(clip: Clip, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return zones (B, T, Z, V, 2), seconds stood still at the start (B,), and where the target is (B, T)."""
     labels, size = clip.labels.get(ALERT, {}), (clip.batch_size, clip.num_frames)
     zones, start = labels.get("zones"), labels.get("stopped")
-    nothing = clip.affine.new_zeros(*size, 1, 3, 2, dtype=torch.float32)
-    seconds = clip.affine.new_zeros(size[0], dtype=torch.float32) if start is None else start[:, 0].float()
+    nothing = clip.affine.new_zeros(*size, 1, 3, 2, dtype=dtype)
+    seconds = clip.affine.new_zeros(size[0], dtype=dtype) if start is None else start[:, 0].to(dtype)
     box = clip.labels.get("box")
     visible = None
     if box is not None:  # where no frame has a box, boxes are unlabelled, and nothing is said of the target
         visible = box["valid"] | ~box["valid"].any(dim=1, keepdim=True)
-    return (nothing if zones is None else zones.float()), seconds, visible
+    return (nothing if zones is None else zones.to(dtype)), seconds, visible
 
 
 class AlertSession:

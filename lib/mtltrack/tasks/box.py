@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from mtltrack.core.precision import in_full
 from mtltrack.core.registry import HEADS
 from mtltrack.core.types import TaskOutput
 from mtltrack.losses.boxes import (
@@ -29,8 +30,8 @@ SCORE_FLOOR = 1e-4  # scores and sizes stay this far from 0 and 1
 
 
 def bounded_sigmoid(logits: Tensor) -> Tensor:
-    """Sigmoid in float32, clamped to [1e-4, 1 - 1e-4] (in bfloat16 the upper bound would round to 1)."""
-    return logits.float().sigmoid().clamp(SCORE_FLOOR, 1 - SCORE_FLOOR)
+    """Sigmoid in full precision, clamped to [1e-4, 1 - 1e-4] (in bfloat16 the bound would round to 1)."""
+    return in_full(logits).sigmoid().clamp(SCORE_FLOOR, 1 - SCORE_FLOOR)
 
 
 def _tower(in_channels: int, channels: int, branch: str) -> dict[str, nn.Module]:
@@ -52,9 +53,9 @@ def _climb(head: nn.Module, maps: Tensor, branch: str) -> Tensor:
 
 
 def corner_boxes(output: TaskOutput, labels: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return predicted and labelled boxes xyxy, (B, T, 4) float32; the labelled ones cut to the crop."""
-    predicted = order_corners(boxes_cxcywh_to_xyxy(output.predictions["boxes_cxcywh"].float()))
-    return predicted, boxes_cxcywh_to_xyxy(labels["cxcywh"].float()).clamp(0, 1)
+    """Return predicted and labelled boxes xyxy, (B, T, 4); the labelled ones cut to the crop."""
+    predicted = order_corners(boxes_cxcywh_to_xyxy(in_full(output.predictions["boxes_cxcywh"])))
+    return predicted, boxes_cxcywh_to_xyxy(in_full(labels["cxcywh"])).clamp(0, 1)
 
 
 class BoxHead(nn.Module):
@@ -152,7 +153,7 @@ class CenterHead(BoxHead):
         """Predict from (B, C, h, w); `features` (B, 3 hidden/8, h, w) are the three branches' last maps."""
         last = {branch: _climb(self, maps, branch) for branch in ("ctr", "offset", "size")}
         score_map = bounded_sigmoid(self.conv5_ctr(last["ctr"]))
-        offset_map = self.conv5_offset(last["offset"]).float()
+        offset_map = in_full(self.conv5_offset(last["offset"]))
         size_map = bounded_sigmoid(self.conv5_size(last["size"]))
         boxes, scores = decode_center(score_map, size_map, offset_map)
         return {
@@ -167,7 +168,7 @@ class CenterHead(BoxHead):
     def loss_terms(self, output: TaskOutput, labels: dict[str, Tensor]) -> dict[str, Tensor]:
         terms = super().loss_terms(output, labels)
         score_map = output.predictions["score_map"]
-        boxes_xywh = boxes_xyxy_to_xywh(boxes_cxcywh_to_xyxy(labels["cxcywh"].float())).flatten(0, 1)
+        boxes_xywh = boxes_xyxy_to_xywh(boxes_cxcywh_to_xyxy(in_full(labels["cxcywh"]))).flatten(0, 1)
         target = gaussian_heatmap(boxes_xywh, self.grid)
         terms["focal"] = heatmap_focal_loss(score_map.flatten(0, 1), target).view(score_map.shape[:2])
         return terms
@@ -228,9 +229,8 @@ class CornerHead(BoxHead):
         corners, confidences, features = [], [], []
         for branch in ("tl", "br"):
             last = _climb(self, maps, branch)
-            probability = (
-                self.get_submodule(f"conv5_{branch}")(last).float().flatten(1).softmax(1)
-            )  # (B, h w)
+            logits = in_full(self.get_submodule(f"conv5_{branch}")(last))
+            probability = logits.flatten(1).softmax(1)  # (B, h w)
             corners.append(self._expected(probability))
             confidences.append(probability.amax(1))
             features.append(last)

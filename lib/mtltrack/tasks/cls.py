@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mtltrack.core.conditions import UNLABELLED, condition_names, normal_index
+from mtltrack.core.precision import in_full
 from mtltrack.core.registry import HEADS, LOSSES
 from mtltrack.core.types import Clip, TaskOutput, Tokens
 from mtltrack.metrics.classification import ConditionMetrics, confusion_figure
@@ -93,7 +94,7 @@ class ClsHead(nn.Module):
         del upstream, clip
         pooled = _mean_over_kept(tokens.search, tokens.kept)  # (B, T, C)
         hidden = self.hidden(pooled)
-        return TaskOutput(hidden[:, :, None], {"logits": self.classifier(hidden).float()})
+        return TaskOutput(hidden[:, :, None], {"logits": in_full(self.classifier(hidden))})
 
     def _targets(self, labels: dict[str, Tensor]) -> Tensor:
         """Return (B, T) class numbers, or (B, T, K) flags without Normal's: 0, 1, or -100 if not known."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mtltrack.core.alphabets import decode_codes, load_alphabet
 from mtltrack.core.errors import ConfigError
+from mtltrack.core.precision import in_full
 from mtltrack.core.registry import HEADS
 from mtltrack.core.types import Clip, FrameContext, TaskOutput, Tokens
 from mtltrack.losses.boxes import box_iou, boxes_cxcywh_to_xyxy
@@ -114,13 +115,13 @@ class OCRHead(nn.Module):
         if plate.features is None:
             raise ConfigError("TASKS.ocr attends to the features of TASKS.plate, but that head offers none.")
         batch_frames = clip.detail.shape[:2]
-        boxes = self._boxes_to_read(plate.predictions["cxcywh"].float(), clip.labels.get("ocr"))
+        boxes = self._boxes_to_read(in_full(plate.predictions["cxcywh"]), clip.labels.get("ocr"))
         with torch.autocast(boxes.device.type, enabled=False):
             view = view_to_search(clip).flatten(0, 1)
             inside = boxes_in_view(boxes.flatten(0, 1), view)
-            glimpses = take_glimpses(clip.detail.flatten(0, 1).float(), inside, self.glimpse, self.margin)
+            glimpses = take_glimpses(in_full(clip.detail.flatten(0, 1)), inside, self.glimpse, self.margin)
         columns = self.context(self.encoder(glimpses), plate.features.flatten(0, 1))
-        logits = self.classifier(columns).float()
+        logits = in_full(self.classifier(columns))
         predictions = {"logits": logits.unflatten(0, batch_frames), "glimpse_cxcywh": boxes}
         return TaskOutput(columns.unflatten(0, batch_frames), predictions)
 
@@ -128,7 +129,7 @@ class OCRHead(nn.Module):
         """Choose predicted or true boxes, (B, T, 4) cxcywh in [0, 1] of the search crop."""
         if not self.training or labels is None:
             return predicted
-        truth = labels["cxcywh"].float()
+        truth = in_full(labels["cxcywh"])
         overlap = box_iou(boxes_cxcywh_to_xyxy(predicted.detach()), boxes_cxcywh_to_xyxy(truth))
         drawn = torch.rand_like(overlap) < self.truth_share
         use_truth = labels["valid"] & (drawn | (overlap < self.min_overlap))

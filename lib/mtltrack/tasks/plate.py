@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
 from mtltrack.core.errors import ConfigError
+from mtltrack.core.precision import in_full
 from mtltrack.core.registry import HEADS, LOSSES
 from mtltrack.core.types import Clip, FrameContext, TaskOutput, Tokens
 from mtltrack.losses.boxes import boxes_cxcywh_to_xyxy, l1_box_loss
@@ -142,17 +143,17 @@ class PlateHead(nn.Module):
         view = view_to_search(clip)  # (B, T, 2, 3)
         embedding = self._embed(clip, memory, tokens.grid, view)  # (B, T, E, h, w)
         with torch.autocast(queries.device.type, enabled=False):
-            embedding = embedding.float()
-            key = self.location_query(queries[:, :, 0].float())  # (B, T, E)
+            embedding = in_full(embedding)
+            key = self.location_query(in_full(queries[:, :, 0]))  # (B, T, E)
             location = torch.einsum("bte,btehw->bthw", key, embedding) / math.sqrt(key.shape[-1])
             centre, found, share = local_mean(location, embedding, self.window)
         place = self.place(torch.cat([found, share[..., None]], dim=-1))
         first = self.place_norm(queries[:, :, 0] + place)  # (B, T, D)
         features = torch.cat([first[:, :, None], queries[:, :, 1:]], dim=2)
-        ratio = LARGEST_RATIO * torch.tanh(self.size(first).float() / LARGEST_RATIO)
+        ratio = LARGEST_RATIO * torch.tanh(in_full(self.size(first)) / LARGEST_RATIO)
         boxes = _boxes_in_search(centre, (self.log_size + ratio).exp(), view)
         predictions = {
-            "presence": self.presence(first).float().squeeze(-1),
+            "presence": in_full(self.presence(first)).squeeze(-1),
             "cxcywh": boxes,
             "location": location,
             "view": view,
@@ -190,7 +191,7 @@ class PlateHead(nn.Module):
         present = labels["present"] & labels["valid"]
         logits = output.predictions["presence"]
         # a masked loss still passes 0 * infinity back, so absent plates get a box that does no harm
-        target = torch.where(present[..., None], labels["cxcywh"].float(), 0.5)
+        target = torch.where(present[..., None], in_full(labels["cxcywh"]), 0.5)
         predicted_xyxy = boxes_cxcywh_to_xyxy(output.predictions["cxcywh"]).flatten(0, 1)
         target_xyxy = boxes_cxcywh_to_xyxy(target).flatten(0, 1)
         terms = {
@@ -202,7 +203,7 @@ class PlateHead(nn.Module):
         }
         zero = torch.zeros_like(logits)
         terms = {name: torch.where(present, value, zero) for name, value in terms.items()}
-        return {"presence": self._presence_loss(logits, present.float()), **terms}
+        return {"presence": self._presence_loss(logits, present.to(logits.dtype)), **terms}
 
     def _presence_loss(self, logits: Tensor, present: Tensor) -> Tensor:
         if self.focal:

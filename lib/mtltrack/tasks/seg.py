@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtltrack.core.errors import ConfigError
+from mtltrack.core.precision import in_full
 from mtltrack.core.registry import HEADS
 from mtltrack.core.rle import encode_mask
 from mtltrack.core.types import BOX, Clip, FrameContext, TaskOutput, Tokens
@@ -98,7 +99,7 @@ class SegHead(nn.Module):
             clip.search.flatten(0, 1),
             box.predictions["boxes_cxcywh"].detach().flatten(0, 1),
         )  # (BT, D, h, w)
-        logits = torch.einsum("nd,ndhw->nhw", query, embedding).float() / query.shape[1] ** 0.5 + self.bias
+        logits = in_full(torch.einsum("nd,ndhw->nhw", query, embedding)) / query.shape[1] ** 0.5 + self.bias
         return TaskOutput(query.unflatten(0, shape)[:, :, None], {"logits": logits.unflatten(0, shape)})
 
     def loss_terms(self, output: TaskOutput, labels: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtltrack.core.precision import full_type, in_full
 from mtltrack.core.types import Clip
 
 
@@ -136,13 +137,14 @@ def _enlarged(maps: Tensor, like: Tensor) -> Tensor:
 
 
 def view_to_search(clip: Clip) -> Tensor:
-    """Return what maps [0, 1] of the clip's view to [0, 1] of its search crop, (B, T, 2, 3) float32.
+    """Return what maps [0, 1] of the clip's view to [0, 1] of its search crop, (B, T, 2, 3).
 
     The view is `clip.detail`, or the search crop itself where there is none. Both affines speak of pixel
     centres; an edge at u in [0, 1] lies at pixel u * size - 0.5.
     """
     batch, frames = clip.search.shape[:2]
-    same = torch.eye(2, 3, device=clip.search.device).expand(batch, frames, 2, 3)
+    dtype = full_type(clip.search)
+    same = torch.eye(2, 3, device=clip.search.device, dtype=dtype).expand(batch, frames, 2, 3)
     if clip.detail is None or clip.detail_affine is None:
         return same
     search, detail = clip.affine.double(), clip.detail_affine.double()
@@ -152,7 +154,7 @@ def view_to_search(clip: Clip) -> Tensor:
     linear = back @ detail[..., :2]
     shift = back @ (detail[..., 2:] - search[..., 2:])  # of pixel centres
     shift = shift - 0.5 * linear.sum(-1, keepdim=True) + 0.5
-    return torch.cat([linear * view_size, shift], dim=-1).div(size[:, None]).float()
+    return torch.cat([linear * view_size, shift], dim=-1).div(size[:, None]).to(dtype)
 
 
 def sample_maps(maps: Tensor, view: Tensor, height: int, width: int) -> Tensor:
@@ -165,12 +167,12 @@ def sample_maps(maps: Tensor, view: Tensor, height: int, width: int) -> Tensor:
         width: its columns.
 
     Returns:
-        (N, C, height, width) float32.
+        (N, C, height, width) in full precision.
     """
     theta = view.clone()  # affine_grid counts from -1 to 1
     theta[..., 2] = 2 * view[..., 2] + view[..., :2].sum(-1) - 1
     grid = F.affine_grid(theta, [len(maps), 1, height, width], align_corners=False)
-    return F.grid_sample(maps.float(), grid, padding_mode="zeros", align_corners=False)
+    return F.grid_sample(in_full(maps), grid, padding_mode="zeros", align_corners=False)
 
 
 def local_mean(logits: Tensor, embedding: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -220,7 +222,8 @@ def location_loss(logits: Tensor, centres: Tensor, view: Tensor) -> Tensor:
     """
     height, width = logits.shape[-2:]
     linear, shift = view[..., :2], view[..., 2]
-    inside = torch.linalg.solve(linear.double(), (centres - shift).double()).float()  # (B, T, 2)
+    inside = torch.linalg.solve(linear.double(), (centres - shift).double())
+    inside = inside.to(full_type(logits))  # (B, T, 2)
     seen = ((inside >= 0) & (inside <= 1)).all(-1)
     log_p = logits.flatten(2).log_softmax(-1)
     loss = torch.zeros_like(log_p[..., 0])

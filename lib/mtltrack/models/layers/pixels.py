@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtltrack.core.precision import in_full
+
 FARTHEST = 2.0  # places are told in half sizes of the box up to so many from its centre
 
 
@@ -74,10 +76,11 @@ def relative_places(boxes_cxcywh: Tensor, size: tuple[int, int] | torch.Size) ->
         (N, 2, rows, columns) x and y in [-2, 2]; on the box's edge 1 or -1.
     """
     axes = []
+    boxes_cxcywh = in_full(boxes_cxcywh)
     for axis, count in enumerate((size[1], size[0])):
         middle = (torch.arange(count, device=boxes_cxcywh.device) + 0.5) / count
-        half = boxes_cxcywh[:, axis + 2, None].float() / 2
-        place = (middle - boxes_cxcywh[:, axis, None].float()) / half.clamp_min(1e-3)
+        half = boxes_cxcywh[:, axis + 2, None] / 2
+        place = (middle - boxes_cxcywh[:, axis, None]) / half.clamp_min(1e-3)
         axes.append(place.clamp(-FARTHEST, FARTHEST))  # (N, count)
     x = axes[0][:, None, None, :].expand(-1, 1, size[0], -1)
     y = axes[1][:, None, :, None].expand(-1, 1, -1, size[1])
@@ -109,8 +112,8 @@ class TargetQuery(nn.Module):
             features: (N, Nx, Cb).
             scores: (N, Nx) in (0, 1], or None.
         """
-        weights = self.weigh(features).float().squeeze(2)  # (N, Nx)
+        weights = in_full(self.weigh(features)).squeeze(2)  # (N, Nx)
         if scores is not None:
-            weights = weights + scores.detach().float().log()
+            weights = weights + in_full(scores.detach()).log()
         pooled = (weights.softmax(1)[:, None].to(features.dtype) @ features).squeeze(1)  # (N, Cb)
         return self.project(pooled)

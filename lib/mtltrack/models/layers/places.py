@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtltrack.core.precision import full_type
+
 
 def boxes_in_frame(boxes_cxcywh: Tensor, affine: Tensor, crop_size: tuple[int, int]) -> Tensor:
     """Map boxes from crops to frames.
@@ -15,14 +17,14 @@ def boxes_in_frame(boxes_cxcywh: Tensor, affine: Tensor, crop_size: tuple[int, i
         crop_size: height and width of the crop in pixels.
 
     Returns:
-        (..., 4) cxcywh in frame pixels, float32; the sides are positive, mirrored or not.
+        (..., 4) cxcywh in frame pixels, in full precision; the sides are positive, mirrored or not.
     """
     height, width = crop_size
     scale = boxes_cxcywh.new_tensor([width, height])
     # affines speak of pixels' centres, boxes of places between pixels
     x, y = (boxes_cxcywh[..., :2] * scale - 0.5).unbind(-1)
     w, h = (boxes_cxcywh[..., 2:] * scale).unbind(-1)
-    rows = affine.float().unbind(-2)  # (..., 3) each
+    rows = affine.to(full_type(boxes_cxcywh)).unbind(-2)  # (..., 3) each
     centre = [row[..., 0] * x + row[..., 1] * y + row[..., 2] + 0.5 for row in rows]
     sides = [row[..., 0].abs() * w + row[..., 1].abs() * h for row in rows]
     return torch.stack(centre + sides, dim=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from accelerate import Accelerator
@@ -45,19 +46,23 @@ def audit(
 def audit_trainer(
     trainer: Trainer, clip: Clip, *, options: AuditOptions | None = None, model: str = ""
 ) -> AuditReport:
-    """Audit the stages of a trainer, each entered as the trainer enters it; see `audit`."""
+    """Audit the stages of a trainer, each entered as the trainer enters it; see `audit`.
+
+    Weights are fixed at the lambdas meanwhile: the sum rule says what a balancing rule begins with.
+    """
     tracker = trainer.tracker
     about = f"{clip.batch_size} clip(s) of {clip.num_frames} frame(s), search {clip.search.shape[-1]} px"
     report = AuditReport(model or type(tracker).__name__, about)
     tracker.to(trainer.accelerator.device)
     report.boundaries = declared_boundaries(tracker)
-    position = trainer.position
+    position, settings = trainer.position, trainer.settings
+    trainer.settings = replace(settings, weighting={"TYPE": "fixed"}, task_clip_norms={})
     for stage, epoch, name in _phases(trainer.stages):
         trainer.position = Position(stage=trainer.stages.index(stage))
         with left_as_found(tracker), without_chance(tracker):
             report.stages.append(_audit_stage(trainer, stage, epoch, clip, options or AuditOptions()))
             report.stages[-1].name = name
-    trainer.position = position
+    trainer.position, trainer.settings = position, settings
     return report
 
 

@@ -73,7 +73,7 @@ class Balancer:
             micro_batches: of the step.
             measure: makes the step's forward passes without gradients and returns their losses.
         """
-        self._measure, self._micro_batches = measure, micro_batches
+        self._measure = measure
         self._reports: list[LossReport] = []
         self._weights: Weights | None = None
         self._factors: dict[str, float] = {}
@@ -83,6 +83,10 @@ class Balancer:
             sums = torch.stack([count.sum() for count in counts.values()]).tolist()
             labelled = {task for task, number in zip(counts, sums, strict=True) if number > 0}
             self.labelled = [task for task in self.rule.tasks if task in labelled - set(excluded)]
+        # several losses are needed before the first backward pass; not after a forward pass that still waits
+        # for its own: measuring restores buffers that its graph keeps
+        several = self.rule.remeasures and micro_batches > 1
+        self._measured = self._read(measure()) if several else None
 
     def backward(self, report: LossReport) -> None:
         """Make the backward passes of a micro-batch."""
@@ -92,7 +96,8 @@ class Balancer:
         elif not self.separate:
             self.accelerator.backward(self._sum_of(report, list(report.losses)))
         else:
-            self._gradients.add(self._groups(report), self._scale())
+            scaler = self.accelerator.scaler
+            self._gradients.add(self._groups(report), None if scaler is None else scaler.scale)
 
     def _groups(self, report: LossReport) -> dict[str, Tensor]:
         """Return the losses whose gradients are taken one by one."""
@@ -162,9 +167,7 @@ class Balancer:
 
     def _losses_now(self) -> Losses:
         """Return the whole step's losses: from its only micro-batch, or measured before the first one."""
-        if self._micro_batches == 1:
-            return self._read(self._reports)
-        return self._read(self._measure())
+        return self._read(self._reports) if self._measured is None else self._measured
 
     def _read(self, reports: Sequence[LossReport]) -> Losses:
         """Return lambda_k L_k of the labelled tasks over the reports of a step, the same on every rank."""

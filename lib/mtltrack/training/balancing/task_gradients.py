@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,17 +27,20 @@ class TaskGradients:
         self.parameters = list(parameters)
         self.found: dict[str, Found] = {}
 
-    def add(self, losses: Mapping[str, Tensor], scale: float = 1.0) -> None:
+    def add(self, losses: Mapping[str, Tensor], scale: Callable[[Tensor], Tensor] | None = None) -> None:
         """Add the gradients of one micro-batch; frees its graph.
 
         Args:
             losses: scalars by name; those without a graph are left out.
-            scale: of the loss, for half precision; the gradients stay scaled.
+            scale: scales a loss for half precision; the gradients stay scaled.
         """
         live = {name: loss for name, loss in losses.items() if loss.requires_grad}
         for number, (name, loss) in enumerate(live.items(), start=1):
             gradients = torch.autograd.grad(
-                loss * scale, self.parameters, retain_graph=number < len(live), allow_unused=True
+                loss if scale is None else scale(loss),
+                self.parameters,
+                retain_graph=number < len(live),
+                allow_unused=True,
             )
             before = self.found.get(name, [None] * len(self.parameters))
             self.found[name] = [_sum(one, other) for one, other in zip(before, gradients, strict=True)]

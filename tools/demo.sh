@@ -13,7 +13,7 @@
 #
 # Training sees rendered traffic, which carries every label, and, where $MTLTRACK_DATA/sot (default: ../shared/data
 # beside the checkout) exists, two real sequences, Crossing 1-80 and Car4 1-180. The test tracks the real frames
-# after those, and rendered scenes that training doesn't see: one vehicle comes close, one parks where it must not.
+# after those, and plain rendered scenes that training doesn't see: vehicles that come close, or park where they must not.
 set -euo pipefail
 
 SEED=42
@@ -74,7 +74,8 @@ say "training $CONFIG, seed $SEED"
 
 say "rendering scenes that training did not see"
 rm -rf "$WORLD"
-"$PYTHON_BIN" tools/make_synthetic.py --sequences 4 --kinds park approach --seed 1000 --split val --out "$WORLD"
+"$PYTHON_BIN" tools/make_synthetic.py --sequences 4 --kinds park approach --conditions Normal --seed 1000 \
+    --split val --out "$WORLD"
 
 # track FOLDER [ARGUMENTS]: track the sequences of a folder and score them; the second line of the first table is a
 # tracker that holds the first box still

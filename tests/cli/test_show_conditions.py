@@ -32,6 +32,9 @@ def test_a_row_a_condition_and_a_column_a_strength(videos: Path, tmp_path: Path)
     assert sheet.shape == (len(KINDS) * height, len(STRENGTHS) * width, 3)
     rows = sheet.reshape(len(KINDS), height, len(STRENGTHS), width, 3)
     assert all((rows[k, :, 0] != rows[k, :, -1]).any() for k in range(len(KINDS)))
+    crops = rows[:, LINE : LINE + 48, :, MARGIN : MARGIN + 48]
+    coloured = (np.ptp(crops, axis=-1) > 0).mean(axis=(1, 3))  # (conditions, strengths); the box alone: 0.03
+    assert coloured.min() > 0.2, "training turns one sample in twenty grey; the picture must not"
 
 
 def test_wrong_arguments_are_one_message(

@@ -15,7 +15,7 @@ from mtltrack.cli.command import run_command
 from mtltrack.core.conditions import condition_names
 from mtltrack.core.errors import DataError
 from mtltrack.data import SequenceDataset, build_dataset
-from mtltrack.data.augment import ClipTransform, CropSettings, SampleRandom, ViewSettings
+from mtltrack.data.augment import ClipTransform, CropSettings, JointDraw, SampleRandom, ViewSettings
 from mtltrack.data.transforms import RenderConditions
 from mtltrack.data.transforms.render_conditions import KINDS
 
@@ -27,6 +27,13 @@ YES, NO = (0, 110, 0), (120, 120, 120)  # colours of the words: labelled, below 
 EXAMPLES = """examples:
   python tools/show_conditions.py --out conditions.jpg
   python tools/show_conditions.py --data my_videos --sequence 2 --frame 40 --out conditions.jpg"""
+
+
+class _InColour(ClipTransform):
+    """Cuts crops as in training, but never grey: a grey crop would look like a rendered condition."""
+
+    def draw_joint(self, rng: SampleRandom, allow_flip: bool = True) -> JointDraw:
+        return JointDraw(grayscale=False, flip=super().draw_joint(rng, allow_flip).flip)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -90,7 +97,7 @@ def _draw(
 ) -> NDArray[np.uint8]:
     render = RenderConditions(1.0, [name], (strength, strength))
     view = ViewSettings(size, 2.5)
-    transform = ClipTransform(CropSettings(view, view, brightness_jitter=0.0, transforms=(render,)))
+    transform = _InColour(CropSettings(view, view, brightness_jitter=0.0, transforms=(render,)))
     target = (image, box_xywh)
     _, (crop,) = transform(target, [target], SampleRandom(seed), allow_flip=False)
     flags = np.array(condition_names())[crop.rendered[0].flags].tolist()

@@ -94,6 +94,8 @@ def document() -> str:
     checks = [need for need in requirements("mtltrack", CHECKS) if plain(need.name) not in names]
     known = names | {plain(need.name) for need in checks}
     optional = sorted({need.name for need in everything if plain(need.name) not in known})
+    listed = {plain(name) for name in optional} | known | {plain(name) for name in closure(direct)}
+    brought = [name for name in closure(everything) if plain(name) not in listed]
     parts = [
         HEAD.format(platform=f"{sys.platform}, Python {sys.version_info.major}.{sys.version_info.minor}"),
         "## Needed by the package\n",
@@ -104,6 +106,8 @@ def document() -> str:
         *table(sorted((need.name for need in checks), key=str.lower)),
         "\n## Optional (extras `mtl`, `export`, `mmdet`)\n",
         *table(optional),
+        "\n## Brought by checks and extras, and by nothing else\n",
+        *table(brought),
     ]
     return "\n".join(parts) + "\n"
 

@@ -25,7 +25,7 @@ EXAMPLES = """examples:
   python tools/make_synthetic.py --sequences 200 --lmdb --out output/traffic_lmdb
   python tools/make_synthetic.py --kinds park leave --conditions Normal --out output/alerts
   python tools/make_synthetic.py --world textures --sequences 4 --frames 126 --out output/textures
-  python tools/make_synthetic.py --sheet docs/traffic.jpg
+  python tools/make_synthetic.py --sheet docs/traffic.jpg --seed 1
 
 to train on it: {TYPE: Got10k, ROOT: output/traffic, SPLIT: train_full, CLS_ANN_DIR: output/traffic/train}
 to test on it:  python tracking/test.py ... --dataset output/traffic_val/val"""

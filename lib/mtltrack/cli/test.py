@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="test.py",
-        description="Run a trained tracker over test data; writes result files, scene conditions and times.",
+        description="Run a trained tracker over test data; writes boxes, what the heads say, and times.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

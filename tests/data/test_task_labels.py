@@ -281,6 +281,20 @@ def test_the_clock_of_an_alert_runs_over_the_whole_sequence() -> None:
     assert torch.equal(alert["zones"], torch.from_numpy(SQUARE).float().expand(3, 1, 4, 2))
 
 
+def test_the_clock_runs_on_in_frames_whose_alert_is_not_labelled() -> None:
+    """A clip's clock starts from its first frame's; were that 0, later frames would alert too early."""
+    dataset = clips(Staged(alerts={8: True}, zones={"kerb": SQUARE}))
+    mixed = 0
+    for i in range(12):
+        sample = dataset[(0, i)]
+        alert, frames = sample.labels["alert"], np.array(sample.source["search_frames"]) - 1
+        assert alert["valid"].tolist() == alert["target"].tolist() == (frames == 8).tolist()
+        if 8 in frames:
+            assert alert["stopped"].tolist() == (frames / 2).tolist()
+            mixed += frames[0] != 8
+    assert mixed
+
+
 def test_clips_that_run_backwards_tell_nothing_about_standing_still() -> None:
     source = Staged(alerts=dict.fromkeys(range(9), True), zones={"kerb": SQUARE})
     dataset = clips(source, sampler_mode="sequence")

@@ -1,8 +1,9 @@
 """The labels of a clip: what each task's head is to learn from its frames, as far as their source tells.
 
 Each task named in TASKS gets an entry in every sample: its arrays have the frames T in front, `valid` (T,)
-says which frames are labelled, and an unlabelled frame holds zeros (class number -100). Only what is asked
-for is worked out. Shapes and units are those of `Clip.labels`.
+says which frames are labelled, and an unlabelled frame holds zeros (class number -100; the clock of an alert
+runs on between labelled frames). Only what is asked for is worked out. Shapes and units are those of
+`Clip.labels`.
 """
 
 from __future__ import annotations
@@ -257,7 +258,8 @@ def _alert(parts: ClipParts) -> Arrays:
     stopped = np.zeros(len(frames), dtype=np.float32)
     zones = np.zeros((len(frames), 1, 3, 2), dtype=np.float32)
     if valid.any():
-        stopped = np.where(valid, _clock(info)[frames], 0).astype(np.float32)
+        # in all frames: the clip's clock starts from the first one's, labelled or not
+        stopped = _clock(info)[frames].astype(np.float32)
         zones = np.repeat(_padded_zones(list(info.zones.values()))[None], len(frames), axis=0)
     target = np.array([bool(info.alerts.get(frame)) for frame in frames]) & valid
     return {"valid": valid, "zones": zones, "target": target, "stopped": stopped}

@@ -199,3 +199,13 @@ def test_folders_without_labels(tmp_path: Path) -> None:
     write(tmp_path / "train", [{}])
     with pytest.raises(DataError, match=r"has no labels: wanted <sequence>.* There are some in .*train\."):
         check_labels(tmp_path, LATIN)
+
+
+def test_a_frame_without_a_line_lacks_its_time_stamp(tmp_path: Path) -> None:
+    """Training refuses such a sequence; without images nobody knows how many frames there are."""
+    write(tmp_path, [{"timestamp": 0.0}, {"timestamp": 0.5}])
+    assert not check(tmp_path).faults
+    for number in (1, 2, 3):
+        cv2.imwrite(str(tmp_path / "bike" / f"{number:08d}.jpg"), np.zeros((48, 64, 3), np.uint8))
+    (fault,) = check(tmp_path).faults
+    assert fault.startswith(f"{tmp_path}/bike/bike.jsonl: frame 3 has no timestamp, but others have.")

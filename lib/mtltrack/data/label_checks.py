@@ -121,7 +121,7 @@ def check_sequence(folder: Path, name: str, rules: Rules, store: Store | None = 
     faults += [
         *_name_faults(content, path),
         *_key_faults(content, path),
-        *_stamp_faults(content, path),
+        *_stamp_faults(content, path, len(images.keys)),
         *zone_faults,
         *([] if zone_faults else alert_faults(content, zones, path)),
         *images.faults,
@@ -192,12 +192,14 @@ def _key_faults(content: SidecarFile, path: Path) -> list[str]:
     ]
 
 
-def _stamp_faults(content: SidecarFile, path: Path) -> list[str]:
-    lacking = sorted(set(content.lines) - set(content.timestamps)) if content.timestamps else []
+def _stamp_faults(content: SidecarFile, path: Path, images: int) -> list[str]:
+    """Return a message for each wrong time stamp, and for each frame, also without a line, that lacks one."""
+    frames = {*content.lines, *range(1, images + 1)} if content.timestamps else set()
+    lines = {frame: f":{content.lines[frame]}" for frame in content.lines}
     return timestamp_faults(content, path) + [
-        f"{path}:{content.lines[frame]}: frame {frame} has no timestamp, but others have. Give every frame "
+        f"{path}{lines.get(frame, '')}: frame {frame} has no timestamp, but others have. Give every frame "
         "one, or none."
-        for frame in lacking
+        for frame in sorted(frames - set(content.timestamps))
     ]
 
 

@@ -57,6 +57,7 @@ def test_decoding_equals_pycocotools(share: float) -> None:
         ({"size": [2, 0], "counts": "11"}, r"above 0; found \[2, 0\]"),
         ({"size": [2, 2.0], "counts": "11"}, r"above 0; found \[2, 2.0\]"),
         ({"size": [2, 2]}, "a mask needs counts, text or whole numbers; found None"),
+        ({"size": [2, 2], "counts": [10**30]}, r"a.jsonl:7: the mask's counts hold a run of more than"),
         ({"size": [2, 2], "counts": [1, 2.5]}, "a mask needs counts, text or whole numbers"),
         ({"size": [2, 2], "counts": ""}, "runs cover 0 pixels, its size 2 x 2 has 4"),
         ({"size": [2, 3], "counts": [1, 4]}, "runs cover 5 pixels, its size 3 x 2 has 6"),

@@ -167,6 +167,7 @@ def test_all_faults_of_a_file_can_be_listed(tmp_path: Path) -> None:
             '{"frame_id": 2, "cv_response": {}, "vlm_response": {}}',
             r"vlm_response\.occlusion\.flag: wanted true, false or null \(not known\), found None",
         ),
+        (line(2, timestamp=10**400), r"timestamp: wanted a finite number, found 1000"),
         (line(2, timestamp=float("nan")), r"timestamp: wanted a finite number, found nan"),
         (line(2, plate=[1]), r"plate: wanted an object with bbox"),
         (

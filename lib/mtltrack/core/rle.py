@@ -21,6 +21,7 @@ Mask = NDArray[np.uint8]
 _REMEDY = "Write the mask again, or take the frame's mask out."
 _FIRST, _VALUES = 48, 64  # COCO's text uses the 64 characters from "0" on
 _MORE, _SIGN, _BITS = 0x20, 0x10, 5  # in each: another character follows; the last one's sign; bits of value
+_MOST = 2**35  # pixels of a run: as many as the longest number below can say
 _LONGEST = 7  # characters of one number: more than any mask in memory needs
 
 
@@ -60,6 +61,8 @@ def decode_mask(rle: Mapping[str, Any], where: str) -> Mask:
 def _listed_runs(counts: Any, where: str) -> NDArray[np.int64]:
     if not isinstance(counts, (list, tuple)) or not all(type(run) is int for run in counts):
         raise DataError(f"{where}: a mask needs counts, text or whole numbers; found {counts!r}. {_REMEDY}")
+    if any(abs(run) > _MOST for run in counts):
+        raise DataError(f"{where}: the mask's counts hold a run of more than {_MOST} pixels. {_REMEDY}")
     return np.array(counts, dtype=np.int64)
 
 

@@ -64,9 +64,13 @@ class SidecarFile:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
+    except OverflowError:  # a whole number beyond what a float holds
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError(f"wanted a finite number, found {value!r}")
-    return float(value)
+    return number
 
 
 def _box(value: Any) -> list[float]:
@@ -205,7 +209,8 @@ def parse_sidecar(path: str | Path) -> tuple[SidecarFile, list[str]]:
     """
     content = SidecarFile()
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        # by line ends alone: splitlines() also splits at characters that a JSON string may hold
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         return content, [f"can't read the labels {path} ({error})."]
     faults: list[str] = []

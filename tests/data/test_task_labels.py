@@ -282,7 +282,7 @@ def test_the_clock_of_an_alert_runs_over_the_whole_sequence() -> None:
 
 
 def test_the_clock_runs_on_in_frames_whose_alert_is_not_labelled() -> None:
-    """A clip's clock starts from its first frame's; were that 0, later frames would alert too early."""
+    """A clip's clock starts from its first frame's; were that 0, later frames would alert too late."""
     dataset = clips(Staged(alerts={8: True}, zones={"kerb": SQUARE}))
     mixed = 0
     for i in range(12):

@@ -161,7 +161,8 @@ def run_audit(options: argparse.Namespace) -> int:
     settings = train_settings(cfg, options.seed, started_from)
     trainer = Trainer(tracker, stages, settings, [], accelerator=make_accelerator(cfg))
     name = f"{options.script} {options.config}"
-    result = audit_trainer(trainer, clip, options=AuditOptions(seed=options.seed), model=name)
+    how = AuditOptions(seed=options.seed, real=options.data == "real")
+    result = audit_trainer(trainer, clip, options=how, model=name)
     say(console, f"{result.model}, {result.clip}")
     for stage in result.stages:
         console.print(render_stage(stage, console.width))

@@ -15,7 +15,7 @@ from mtltrack.training.audit.expectation import Expected, Need, Wiring
 from mtltrack.training.audit.inputs import TOKENS, Edge, used_edges, watched_inputs
 from mtltrack.training.audit.model_stages import model_stages
 from mtltrack.training.audit.objective import head_terms
-from mtltrack.training.audit.readings import Limits, Reading, Verdict, judge, read, sizes
+from mtltrack.training.audit.readings import Limits, Reading, Verdict, by_size, judge, read
 from mtltrack.training.audit.state import left_as_found, without_chance
 from mtltrack.training.audit.sums import check_sum, cosines, measured_weights, relative_difference
 from mtltrack.training.audit.switches import SwitchMeter
@@ -130,14 +130,16 @@ def test_verdicts(reading: Reading, need: Need, verdict: Verdict) -> None:
     assert judge(reading, Expected(need, "")) is verdict
 
 
-def test_sizes_are_compared_by_their_root_mean_square_with_the_own_heads() -> None:
-    def of(norm: float, count: int, own: bool = False) -> tuple[Reading, int, bool]:
-        return Reading(norm, 0.0, 0.0, True, 1.0), count, own
+def test_sizes_are_compared_with_the_gradient_on_the_predictions() -> None:
+    def of(norm: float) -> Reading:
+        return Reading(norm, 0.0, 0.0, True, 1.0)
 
     limits = Limits(vanishing=1e-3, exploding=1e3)
-    found = sizes([of(10.0, 100, own=True), of(1e-2, 100), of(1e-2, 1), of(1e5, 100)], limits)
-    assert found == [Verdict.CONNECTED, Verdict.CONNECTED, Verdict.CONNECTED, Verdict.EXPLODING]
-    assert sizes([of(10.0, 100, own=True), of(1e-4, 100)], limits)[1] is Verdict.VANISHING
+    found = by_size([of(1.0), of(1e-4), of(1e5)], 1.0, limits)
+    assert found == [Verdict.CONNECTED, Verdict.VANISHING, Verdict.EXPLODING]
+    saturated = by_size([of(1e-17), of(1e-16)], 1e-17, limits)
+    assert saturated == [Verdict.CONNECTED, Verdict.CONNECTED], "a flat loss is flat everywhere"
+    assert by_size([of(1.0), of(2.0), of(1e-4)], 0.0, limits)[2] is Verdict.VANISHING, "beside the median"
 
 
 # --- sums

@@ -30,9 +30,9 @@ class Explainer:
         calls: dict[str, HeadCall] = {}
 
         def run() -> Mapping[str, Any]:
-            losses, found = self.passes.run()
-            calls.update(found)
-            return {term.key: loss for term, loss in losses.items()}
+            seen = self.passes.run()
+            calls.update(seen.calls)
+            return {term.key: loss for term, loss in seen.losses.items()}
 
         if (key, gradients) not in self._traces:
             self._traces[key, gradients] = record(self.tracker, run, key, gradients=gradients), calls

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +14,8 @@ from mtltrack.training.audit.expectation import Need, Wiring
 from mtltrack.training.audit.inputs import Edge, HeadCall
 from mtltrack.training.audit.model_stages import ModelStage
 from mtltrack.training.audit.objective import Term
-from mtltrack.training.audit.passes import Losses
-from mtltrack.training.audit.readings import Limits, Verdict, judge, read, sizes
+from mtltrack.training.audit.passes import Pass
+from mtltrack.training.audit.readings import Limits, Verdict, by_size, judge, norm_of, read
 from mtltrack.training.audit.report import Cell, Column, EdgeCell
 
 Named = Mapping[str, Tensor | None]  # by parameter
@@ -28,6 +29,7 @@ class Measurement:
         columns: losses, a task's terms before its sum.
         cells: by (column key, stage of the model).
         edges: of the task graph.
+        scales: column key -> norm of the loss's gradient on what its head predicts.
         tasks: task -> parameter -> gradient of the task's loss.
         errors: term -> why its backward pass failed.
     """
@@ -35,43 +37,51 @@ class Measurement:
     columns: list[Column] = field(default_factory=list)
     cells: dict[tuple[str, str], Cell] = field(default_factory=dict)
     edges: dict[Edge, EdgeCell] = field(default_factory=dict)
+    scales: dict[str, float] = field(default_factory=dict)
     tasks: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     errors: dict[Term, str] = field(default_factory=dict)
 
 
-def measure(
-    tracker: Any, losses: Losses, calls: Mapping[str, HeadCall], wiring: Wiring, stages: list[ModelStage]
-) -> Measurement:
+def measure(tracker: Any, seen: Pass, wiring: Wiring, stages: list[ModelStage]) -> Measurement:
     """Take the gradient of every loss on every parameter and edge, and judge each by itself."""
+    losses, calls = seen.losses, seen.calls
     found = Measurement()
     for task in dict.fromkeys(term.task for term in losses):
         terms = [term for term in losses if term.task == task]
         for term in terms:
+            answers = [value for value in seen.outputs[task].predictions.values() if value.requires_grad]
             try:
-                parameters, edges = _gradients(tracker, losses[term], calls)
+                parameters, edges, scale = _gradients(tracker, losses[term], calls, answers)
             except RuntimeError as error:
                 found.errors[term] = str(error).splitlines()[0].split(" Hint:")[0]
                 continue
             _note_column(found, Column(task, term.name), parameters, wiring, stages)
+            found.scales[term.key] = scale
             if task in calls:
                 _note_edges(found, term, calls[task], edges, wiring)
             _add(found.tasks.setdefault(task, {}), parameters, term.weight)
         if len(terms) > 1 and task in found.tasks:
             _note_column(found, Column(task, None), found.tasks[task], wiring, stages)
+            found.scales[task] = math.hypot(*(t.weight * found.scales.get(t.key, 0.0) for t in terms))
     return found
 
 
 def _gradients(
-    tracker: Any, loss: Tensor, calls: Mapping[str, HeadCall]
-) -> tuple[dict[str, Tensor | None], dict[Edge, Tensor | None]]:
+    tracker: Any, loss: Tensor, calls: Mapping[str, HeadCall], answers: Sequence[Tensor]
+) -> tuple[dict[str, Tensor | None], dict[Edge, Tensor | None], float]:
+    """Return a loss's gradients by parameter and by edge, and the norm of that on the head's answers."""
     parameters = {name: p for name, p in tracker.named_parameters() if p.requires_grad}
     edges = {edge: t for call in calls.values() for edge, t in call.edges.items() if t.requires_grad}
-    found: tuple[Tensor | None, ...] = (None,) * (len(parameters) + len(edges))
+    tensors = [*parameters.values(), *edges.values(), *answers]
+    found: tuple[Tensor | None, ...] = (None,) * len(tensors)
     if loss.requires_grad:
-        tensors = [*parameters.values(), *edges.values()]
         found = torch.autograd.grad(loss, tensors, retain_graph=True, allow_unused=True)
-    count = len(parameters)
-    return dict(zip(parameters, found[:count], strict=True)), dict(zip(edges, found[count:], strict=True))
+    first, second = len(parameters), len(parameters) + len(edges)
+    return (
+        dict(zip(parameters, found[:first], strict=True)),
+        dict(zip(edges, found[first:second], strict=True)),
+        norm_of(gradient for gradient in found[second:] if gradient is not None),
+    )
 
 
 def _add(total: dict[str, Tensor], gradients: Named, weight: float) -> None:
@@ -126,11 +136,9 @@ def _by_size(
 ) -> Iterator[tuple[str, str, Verdict]]:
     for column in found.columns:
         live = [stage for stage in stages if found.cells[column.key, stage.name].verdict is Verdict.CONNECTED]
-        readings = [
-            (found.cells[column.key, stage.name].reading, stage.entries, stage.part == column.task)
-            for stage in live
-        ]
-        for stage, verdict in zip(live, sizes(readings, limits), strict=True):
+        readings = [found.cells[column.key, stage.name].reading for stage in live]
+        verdicts = by_size(readings, found.scales.get(column.key, 0.0), limits)
+        for stage, verdict in zip(live, verdicts, strict=True):
             yield column.key, stage.name, verdict
 
 

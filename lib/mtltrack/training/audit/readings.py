@@ -86,18 +86,19 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a gradient is too small or too large, beside the median of the same loss in its own head.
+    """Where a gradient is too small or too large, beside that of the same loss on what the head predicts.
 
-    Compared are root mean squares, so that a stage's number of parameters doesn't count.
+    A loss that is all but zero has small gradients everywhere; one that is lost or blown up on its way back
+    has not.
 
     Attributes:
-        vanishing: below this times the median.
-        exploding: above this times the median.
+        vanishing: below this times the norm on the predictions.
+        exploding: above this times that norm.
         sum_rule: largest relative difference between the total's gradient and the weighted sum.
         weight: largest relative difference between a lambda and what the total's gradient shows.
     """
 
-    vanishing: float = 1e-7
+    vanishing: float = 1e-8
     exploding: float = 1e6
     sum_rule: float = 1e-3
     weight: float = 1e-3
@@ -114,26 +115,25 @@ def judge(reading: Reading, expected: Expected) -> Verdict:
     return Verdict.MISSING if expected.need is Need.REQUIRED else Verdict.NONE
 
 
-def sizes(readings: Sequence[tuple[Reading, int, bool]], limits: Limits) -> list[Verdict]:
-    """Compare the sizes of one loss's gradients on its stages.
+def by_size(readings: Sequence[Reading], scale: float, limits: Limits) -> list[Verdict]:
+    """Judge the sizes of one loss's gradients on stages of the model.
 
     Args:
-        readings: live ones only, each with its number of entries and whether it is of the loss's own head.
+        readings: live ones.
+        scale: norm of the loss's gradient on what its head predicts; 0 where it isn't computed from that:
+            then the median of the readings counts.
         limits: see `Limits`.
 
     Returns:
         CONNECTED, VANISHING or EXPLODING for each.
     """
-    means = [reading.norm / math.sqrt(count) for reading, count, _ in readings]
-    own = [mean for mean, (_, _, is_own) in zip(means, readings, strict=True) if is_own]
-    if not means:
-        return []
-    middle = statistics.median(own or means)
+    norms = [reading.norm for reading in readings]
+    usual = scale if scale > 0 or not norms else statistics.median(norms)
     found = []
-    for mean in means:
-        if mean < limits.vanishing * middle:
+    for norm in norms:
+        if norm < limits.vanishing * usual:
             found.append(Verdict.VANISHING)
-        elif mean > limits.exploding * middle:
+        elif norm > limits.exploding * usual:
             found.append(Verdict.EXPLODING)
         else:
             found.append(Verdict.CONNECTED)

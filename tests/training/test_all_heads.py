@@ -202,3 +202,16 @@ def test_every_parameter_that_trains_has_a_gradient_with_and_without_labels(scri
         if parameter.requires_grad:
             assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
             assert labelled or float(parameter.grad.abs().max()) == 0, name
+
+
+@pytest.mark.parametrize("script", ["hiptrack", "ostrack"])
+@pytest.mark.parametrize(("left", "overlap"), [(0.2, 1.0), (0.9, 0.0)])
+def test_online_the_heads_are_told_the_box_that_was_chosen(script, left, overlap):
+    """As the tracker's own, whose choice the window weighs: the zone covers the left of the crop."""
+    tracker, _ = build(script)
+    chosen = torch.tensor([[left, 0.5, 0.1, 0.1]])
+    frame = clip(batch=1, frames=1).normalised(list(MEAN), list(STD))
+    with torch.no_grad():
+        found = tracker.eval().track(frame, 1, tracker.new_memory(), ["alert"], choose=lambda _: chosen)
+    assert torch.equal(found["box"].predictions["boxes_cxcywh"][0], chosen)
+    assert float(found["alert"].predictions["overlap"]) == pytest.approx(overlap)

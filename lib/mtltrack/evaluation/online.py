@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtltrack.core.types import Clip, FrameContext, TaskOutput, normalise
+from mtltrack.core.types import Clip, FrameContext, normalise
 from mtltrack.core.zones import check_polygon
 from mtltrack.data.crops import crop_affine, sample_target, transform_image_to_crop
 from mtltrack.evaluation.sessions import TaskSessions, asked_tasks
@@ -157,9 +157,9 @@ class OnlineTracker:
         clip, affine, factor = self._clip(rgb, time)
         self.frame_index += 1
         with torch.inference_mode(), self._autocast():
-            outputs = self.net.track(clip, self.frame_index, self._memory, self.tasks)
-            boxes, score = self._choose(outputs["box"])
-            packed = {"box": {"boxes": boxes, "score": score}}
+            outputs = self.net.track(clip, self.frame_index, self._memory, self.tasks, self._windowed_box)
+            found = outputs["box"].predictions
+            packed = {"box": {"boxes": found["boxes_cxcywh"][:, 0], "score": self._score(found)}}
             for task, head in self._running.items():
                 packed[task] = {name: outputs[task].predictions[name] for name in head.decode_keys}
             answers = _to_host(packed)
@@ -174,16 +174,20 @@ class OnlineTracker:
         tasks = self._sessions.results(answers, frame)
         return {"target_bbox": [x, y, w, h], "score": told, "tasks": tasks}
 
-    def _choose(self, box: TaskOutput) -> tuple[Tensor, Tensor]:
-        """Weigh the scores by the window and read the box; the score told is the unweighted one."""
-        predictions = box.predictions
+    def _windowed_box(self, predictions: Mapping[str, Tensor]) -> Tensor:
+        """Read the box (B, 4) where the score weighed by the window is highest."""
         if "score_map" not in predictions:
-            return predictions["boxes_cxcywh"][:, 0], predictions["scores"][:, 0]
-        maps = [predictions[name][:, 0] for name in ("score_map", "size_map", "offset_map")]
-        response = self.window * maps[0]
-        boxes, _ = decode_center(response, *maps[1:])
-        cell = response.flatten(1).argmax(1, keepdim=True)
-        return boxes, maps[0].flatten(1).gather(1, cell)[:, 0]
+            return predictions["boxes_cxcywh"]
+        scores, sizes, offsets = (predictions[name] for name in ("score_map", "size_map", "offset_map"))
+        return decode_center(self.window * scores, sizes, offsets)[0]
+
+    def _score(self, predictions: Mapping[str, Tensor]) -> Tensor:
+        """Return the score (B,) at the cell that the box was read at, not weighed by the window."""
+        if "score_map" not in predictions:
+            return predictions["scores"][:, 0]
+        scores = predictions["score_map"][:, 0]
+        cell = (self.window * scores).flatten(1).argmax(1, keepdim=True)
+        return scores.flatten(1).gather(1, cell)[:, 0]
 
     def _to_frame(self, box_cxcywh: Sequence[float], factor: float) -> list[float]:
         """Map a box from the search region (frame scale, its own origin) to the frame's pixels, xywh."""

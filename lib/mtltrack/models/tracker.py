@@ -6,7 +6,7 @@ subclasses of this class.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -163,6 +163,7 @@ class Tracker(nn.Module):
         index: int,
         memory: PromptMemory | None,
         tasks: Iterable[str] | None = None,
+        choose: Callable[[Mapping[str, Tensor]], Tensor] | None = None,
     ) -> dict[str, TaskOutput]:
         """Run one frame of a sequence, as in testing.
 
@@ -174,12 +175,13 @@ class Tracker(nn.Module):
             index: 1 for the first frame after the template's.
             memory: from `new_memory`, the same for the whole sequence.
             tasks: heads to run beside the box; None for all.
+            choose: from the box head's predictions of the frame to the box (B, 4) that is answered and that
+                the other heads are told; None: the head's own. The memory always gets the head's own.
         """
         tokens = self.encode(clip.template, clip.template_boxes_xywh, clip.search)
         maps = tokens.search_maps()[:, 0]  # (B, C, h, w)
         if self.history is None or memory is None:
-            predictions = self.box_head.predict(maps)
-            return self.graph.run(tokens, self._box_output([predictions]), clip, tasks)
+            return self._answer_frame(tokens, self.box_head.predict(maps), clip, tasks, choose)
         history = self.history
         key = history.search_key(maps)
         if index <= TEMPLATE_FRAMES:
@@ -195,6 +197,18 @@ class Tracker(nn.Module):
             boxes = predictions["boxes_cxcywh"]
             memory.write(key, history.search_value(clip.search[:, 0], maps, boxes, removed))
         tokens = replace(tokens, search=fused[:, None].flatten(3).transpose(2, 3), kept=None)
+        return self._answer_frame(tokens, predictions, clip, tasks, choose)
+
+    def _answer_frame(
+        self,
+        tokens: Tokens,
+        predictions: dict[str, Tensor],
+        clip: Clip,
+        tasks: Iterable[str] | None,
+        choose: Callable[[Mapping[str, Tensor]], Tensor] | None,
+    ) -> dict[str, TaskOutput]:
+        if choose is not None:
+            predictions = {**predictions, "boxes_cxcywh": choose(predictions)}
         return self.graph.run(tokens, self._box_output([predictions]), clip, tasks)
 
     def encode(

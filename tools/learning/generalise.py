@@ -149,13 +149,21 @@ def _base_rates(entries: list[Labels]) -> Answer:
 
 
 def _mean_mask(entries: list[Labels]) -> Answer:
-    share = _joined(entries, "mask").float().mean(0)  # (H, W)
+    """Answer with the pixels that are often enough the target's: as often as suits training's masks best."""
+    masks = _joined(entries, "mask").bool()  # (N, H, W)
+    share = masks.float().mean(0)
+
+    def overlap(least: float) -> float:
+        answer = share > least
+        return float(((masks & answer).sum((1, 2)) / (masks | answer).sum((1, 2)).clamp(min=1)).mean())
+
+    best = max((place / 50 for place in range(50)), key=overlap)
 
     def answer(output: TaskOutput, labels: Labels) -> TaskOutput:
         del labels
         size = output.predictions["logits"].shape
         small = torch.nn.functional.interpolate(share[None, None], size=size[-2:], mode="area")[0, 0]
-        return TaskOutput(None, {"logits": small.clamp(1e-4, 1 - 1e-4).logit().expand(size)})
+        return TaskOutput(None, {"logits": (small - best).expand(size)})
 
     return answer
 

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -68,6 +68,9 @@ class AlertHead(nn.Module):
 
     reads: tuple[str, ...] = ("box",)
     decode_keys: tuple[str, ...] = ("logit", "stopped", "overlap", "speed")
+    boundaries: ClassVar[dict[str, str]] = {
+        "stopped": "the seconds before the clip are a number: back-propagation through time ends there"
+    }
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from mtltrack.cli.build_data import TRAIN, VAL, build_clips, need_labels
-from mtltrack.core.config import Config, find_config, load_config
+from mtltrack.core.config import Config, config_from_dict, find_config, load_config
 from mtltrack.core.errors import ConfigError, DataError
 from mtltrack.training.stages import Stage
 
@@ -114,3 +114,22 @@ def test_a_missing_root_names_the_line_of_the_list(tmp_path: Path) -> None:
         build_clips(load_config(path, script="ostrack"), TRAIN)
     assert str(caught.value).startswith(f"the data folder {root} doesn't exist.")
     assert re.search(r"\(Named by DATA\.TRAIN\.DATASETS_NAME, .*mine\.yaml:\d\.\)$", str(caught.value))
+
+
+def test_alerts_labelled_by_another_rule_than_the_head_follows_are_refused() -> None:
+    def config(**head: object) -> Config:
+        source = {"TYPE": "TrafficSequences", "NUM_SEQUENCES": 2, "NUM_FRAMES": 16, "ALERT_SECONDS": 20}
+        train = {"DATASETS_NAME": [source], "DATASETS_RATIO": [1], "SAMPLE_PER_EPOCH": 4}
+        return config_from_dict(
+            {
+                "DATA": {"TRAIN": train, "SEARCH": {"SIZE": 64}, "TEMPLATE": {"SIZE": 32}},
+                "TASKS": {"alert": {"TYPE": "AlertHead", **head}},
+            },
+            script="ostrack",
+        )
+
+    with pytest.raises(ConfigError) as error:
+        build_clips(config(), TRAIN)
+    assert "labels its alerts with ALERT_SECONDS 20.0, but TASKS.alert.SECONDS is 120.0" in str(error.value)
+    assert "DATA.TRAIN.DATASETS_NAME" in str(error.value)
+    assert build_clips(config(SECONDS=20), TRAIN).labels.stop_rule.seconds == 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -13,6 +13,7 @@ from mtltrack.core.config import Config
 from mtltrack.core.errors import ConfigError, DataError
 from mtltrack.core.registry import DATASETS, TRANSFORMS, Registry
 from mtltrack.core.schema import Detail, Search, Template
+from mtltrack.core.stopping import StopRule
 from mtltrack.core.types import Clip
 from mtltrack.data.augment import CropSettings, ViewSettings
 from mtltrack.data.build import NAMED, build_datasets, build_transforms
@@ -25,6 +26,7 @@ from mtltrack.training.texts import LABEL_ADVICE
 TRAIN = "TRAIN"
 VAL = "VAL"
 OCR = "ocr"
+ALERT = "alert"
 DEFAULT_ALPHABET, DEFAULT_COLUMNS = "latin", 24  # as the head's, where TASKS.ocr names none
 FOLDER = "FolderSequences"  # labels cls only where CONDITIONS says from what
 
@@ -136,6 +138,7 @@ def build_clips(cfg: Config, split: str, *, seed: int = 42, use_lmdb: bool = Fal
         augment=split == TRAIN,
         seed=seed,
         tasks=list(cfg.TASKS),
+        stop_rule=_stop_rule(cfg),
         **_text_options(cfg),
     )
 
@@ -144,10 +147,40 @@ def _build_sources(cfg: Config, split: str, use_lmdb: bool) -> list[SequenceData
     """Build the data sets of DATA.TRAIN or DATA.VAL; an error says where the list is written."""
     section = cfg.DATA.TRAIN if split == TRAIN else cfg.DATA.VAL
     try:
-        return build_datasets(section.DATASETS_NAME, use_lmdb, section.CLS_ANN_DIR or None)
+        sources = build_datasets(section.DATASETS_NAME, use_lmdb, section.CLS_ANN_DIR or None)
+        for source in sources:
+            _need_the_heads_rule(cfg, source)
+        return sources
     except (ConfigError, DataError) as error:
         key = f"DATA.{split}.DATASETS_NAME"
         raise type(error)(f"{error} (Named by {key}, {cfg.source_line(key)}.)") from error
+
+
+def _stop_rule(cfg: Config) -> StopRule:
+    """Return the rule that the head of the task alert follows."""
+    arguments = cfg.TASKS[ALERT].arguments() if ALERT in cfg.TASKS else {}
+    return StopRule(
+        **{item.name: arguments[item.name] for item in fields(StopRule) if item.name in arguments}
+    )
+
+
+def _need_the_heads_rule(cfg: Config, source: SequenceDataset) -> None:
+    """Refuse a data set that labels alerts by another rule than the head follows.
+
+    Raises:
+        ConfigError: so it is; names both arguments.
+    """
+    labelled_by: StopRule | None = getattr(source, "rule", None)
+    if ALERT not in cfg.TASKS or labelled_by is None:
+        return
+    followed = _stop_rule(cfg)
+    for name, argument in getattr(source, "rule_arguments", {}).items():
+        own, head = getattr(labelled_by, name), getattr(followed, name)
+        if own != head:
+            raise ConfigError(
+                f"{source.name} labels its alerts with {argument} {own}, but TASKS.alert.{name.upper()} is "
+                f"{head}: the head would be taught another rule than it follows. Give both the same."
+            )
 
 
 def _text_options(cfg: Config) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from mtltrack.core.errors import ConfigError, DataError
+from mtltrack.core.stopping import StopRule
 from mtltrack.data.augment import ClipTransform, CropSettings, RejectedDraw, SampleRandom
 from mtltrack.data.collate import Sample, build_sample
 from mtltrack.data.sampling import FrameChoice, sampling_mode
@@ -41,6 +42,7 @@ class ClipDataset(Dataset[Sample]):
         tasks: tasks beside the box whose labels the samples carry.
         alphabet: characters of plate texts (TASKS.ocr.ALPHABET); needed for the task ocr.
         text_columns: columns of the reader (TASKS.ocr.COLUMNS).
+        stop_rule: of the task alert, for sources that give no stopped seconds; None for its defaults.
 
     Raises:
         ConfigError: an argument is out of range or the lists don't match.
@@ -61,6 +63,7 @@ class ClipDataset(Dataset[Sample]):
         tasks: Sequence[str] = ("cls",),
         alphabet: str | None = None,
         text_columns: int = 24,
+        stop_rule: StopRule | None = None,
     ) -> None:
         self.sources = list(sources)
         self.source_names = _distinct([source.name for source in self.sources])
@@ -77,7 +80,7 @@ class ClipDataset(Dataset[Sample]):
         self.max_interval = max_interval
         self.transform = ClipTransform(crop, augment)
         self.seed = seed
-        self.labels = ClipLabels(tasks, alphabet, text_columns)
+        self.labels = ClipLabels(tasks, alphabet, text_columns, stop_rule)
         for source, ratio, name in zip(self.sources, self.ratios, self.source_names, strict=True):
             if ratio > 0:
                 self._require_usable(source, name)

@@ -18,7 +18,7 @@ from mtltrack.core.alphabets import encode_text
 from mtltrack.core.conditions import UNLABELLED, condition_names, normal_index
 from mtltrack.core.errors import ConfigError
 from mtltrack.core.rle import check_mask_size
-from mtltrack.core.stopping import stopped_seconds
+from mtltrack.core.stopping import StopRule, stopped_seconds
 from mtltrack.core.types import BOX
 from mtltrack.data.augment import CutFrame
 from mtltrack.data.effects import spread_points, to_view, view_box
@@ -78,12 +78,19 @@ class ClipLabels:
         tasks: their names; of a name that isn't known here the source's own labels are taken.
         alphabet: the characters of plate texts; needed for the task ocr.
         text_columns: columns of the reader (TASKS.ocr.COLUMNS): what CTC can emit at most.
+        stop_rule: when a target stands still, of the task alert; None for the rule's defaults.
 
     Raises:
         ConfigError: the task ocr without an alphabet.
     """
 
-    def __init__(self, tasks: Sequence[str], alphabet: str | None = None, text_columns: int = 24) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        alphabet: str | None = None,
+        text_columns: int = 24,
+        stop_rule: StopRule | None = None,
+    ) -> None:
         if "ocr" in tasks and not alphabet:
             raise ConfigError(
                 "the task ocr needs an alphabet to write texts with: name one in TASKS.ocr.ALPHABET"
@@ -91,6 +98,7 @@ class ClipLabels:
         self.tasks = tuple(tasks)
         self.alphabet = alphabet or ""
         self.text_columns = text_columns
+        self.stop_rule = stop_rule or StopRule()
 
     def __call__(self, parts: ClipParts) -> dict[str, dict[str, torch.Tensor]]:
         """Return the entry of each task.
@@ -102,6 +110,8 @@ class ClipLabels:
         for task in self.tasks:
             if task == "ocr":
                 made[task] = _ocr(parts, self.alphabet, self.text_columns)
+            elif task == "alert":
+                made[task] = _alert(parts, self.stop_rule)
             else:
                 made[task] = _MAKERS[task](parts) if task in _MAKERS else _own_labels(parts, task)
         return {
@@ -251,7 +261,7 @@ def _share_seen(
     return float(seen.mean())
 
 
-def _alert(parts: ClipParts) -> Arrays:
+def _alert(parts: ClipParts, rule: StopRule) -> Arrays:
     """Return zones, decision and clock; a clip that runs backwards tells nothing about standing still."""
     info, frames = parts.info, parts.frames
     valid = np.array([frame in info.alerts and not parts.choice.reversed for frame in frames])
@@ -259,17 +269,18 @@ def _alert(parts: ClipParts) -> Arrays:
     zones = np.zeros((len(frames), 1, 3, 2), dtype=np.float32)
     if valid.any():
         # in all frames: the clip's clock starts from the first one's, labelled or not
-        stopped = _clock(info)[frames].astype(np.float32)
+        stopped = _clock(info, rule)[frames].astype(np.float32)
         zones = np.repeat(_padded_zones(list(info.zones.values()))[None], len(frames), axis=0)
     target = np.array([bool(info.alerts.get(frame)) for frame in frames]) & valid
     return {"valid": valid, "zones": zones, "target": target, "stopped": stopped}
 
 
-def _clock(info: SequenceInfo) -> np.ndarray:
+def _clock(info: SequenceInfo, rule: StopRule) -> np.ndarray:
     """Return (F,) seconds that the target has been standing still; worked out once a sequence."""
     if info.stopped is None:
         x, y, w, h = info.boxes_xywh.T
-        info.stopped = stopped_seconds(np.stack([x, y, x + w, y + h], axis=1), info.visible, info.times())
+        boxes_xyxy = np.stack([x, y, x + w, y + h], axis=1)
+        info.stopped = stopped_seconds(boxes_xyxy, info.visible, info.times(), rule)
     return info.stopped
 
 
@@ -286,7 +297,6 @@ _MAKERS: dict[str, Callable[[ClipParts], Arrays]] = {
     "cls": _cls,
     "seg": _seg,
     "plate": _plate,
-    "alert": _alert,
 }
 
 

@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -65,6 +65,7 @@ class PkLot(StoredSequences):
     """
 
     labelled_tasks = ("alert",)
+    rule_arguments: ClassVar[dict[str, str]] = {"seconds": "SECONDS"}
 
     def __init__(self, root: str | Path, seconds: float = 120.0, name: str = "pklot") -> None:
         super().__init__(open_store(root))

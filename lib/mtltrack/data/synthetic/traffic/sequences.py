@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,11 @@ class TrafficSequences:
 
     name = "TrafficSequences"
     labelled_tasks = ("cls", "seg", "plate", "ocr", "alert")
+    rule_arguments: ClassVar[dict[str, str]] = {
+        "seconds": "ALERT_SECONDS",
+        "overlap": "ALERT_OVERLAP",
+        "measure": "MEASURE",
+    }
 
     def __init__(
         self,
@@ -105,6 +111,11 @@ class TrafficSequences:
         self._truths: Recent[Truth] = Recent(512)
         self._infos: Recent[SequenceInfo] = Recent(512)
         self._looks: Recent[Looks] = Recent(max(2, LOOKS_BYTES // (BYTES_A_PIXEL * pixels)))
+
+    @property
+    def rule(self) -> StopRule:
+        """The rule that alerts are labelled by."""
+        return self.settings.rule
 
     @property
     def num_sequences(self) -> int:

@@ -21,7 +21,7 @@ def run_identity(settings: TrainSettings, stages: Sequence[Stage]) -> dict[str, 
         "optimizers": [
             {
                 **optimizer_settings(stage, settings.weight_decay, settings.optimizer),
-                "TRAIN.WEIGHTING": dict(settings.weighting),
+                "TRAIN.WEIGHTING": dict(settings.weighting) if len(stage.losses) > 1 else {"TYPE": "fixed"},
             }
             for stage in stages
         ],

@@ -46,7 +46,7 @@ from mtltrack.training.validation import validate
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT, CONFIG = "ostrack", "ostrack_mtl_tiny"
 ALONE = "alone "
-SCENES = "TYPE: TrafficSequences, NUM_SEQUENCES: 40, KINDS: [park, leave, outside, approach]"
+SCENES = "TYPE: TrafficSequences, NUM_SEQUENCES: 16, KINDS: [park, leave, outside, approach]"
 SMALL = (  # what makes the configuration cheap: small crops, a short and narrow network, no reader
     "DATA.SEARCH.SIZE=64",
     "DATA.SEARCH.NUMBER=2",
@@ -82,7 +82,7 @@ class Size:
     steps: int  # an epoch
 
 
-FULL = Size(train_clips=320, val_clips=96, batch=8, epochs=5, steps=20)
+FULL = Size(train_clips=240, val_clips=64, batch=16, epochs=5, steps=16)
 QUICK = Size(train_clips=8, val_clips=8, batch=4, epochs=3, steps=1)
 
 

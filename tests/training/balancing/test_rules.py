@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from mtltrack.core.errors import ConfigError
+from mtltrack.core.registry import BALANCING
 from mtltrack.training.balancing.build import build_rule
-from mtltrack.training.balancing.rule import Fixed
+from mtltrack.training.balancing.rule import Fixed, LossRule
 
 TASKS = ["box", "cls"]
 
@@ -237,3 +239,17 @@ def test_a_wrong_rule_is_refused(weighting, text):
 
 def test_of_a_single_task_there_is_nothing_to_balance():
     assert type(build_rule({"TYPE": "uncertainty"}, ["cls"])) is Fixed
+
+
+def test_a_new_rule_is_one_class_as_the_page_says():
+    page = Path(__file__).resolve().parents[3] / "docs" / "weighting.md"
+    code = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    try:
+        exec(code, {"BALANCING": BALANCING, "LossRule": LossRule, "torch": torch})
+        rule, again = make("random", SEED=3), make("random")
+        first = rule.weights(TASKS, told())
+        assert sum(first.values()) == pytest.approx(2.0)
+        again.load_state_dict(rule.state_dict())
+        assert rule.weights(TASKS, told()) == again.weights(TASKS, told()) != first
+    finally:
+        BALANCING.module_dict.pop("random", None)

@@ -37,6 +37,7 @@ def test_help_tells_the_usage(name: str) -> None:
     [
         (["--seed", "x"], "--seed needs a number of at least 0; found 'x'"),
         (["--out"], "--out needs a folder"),
+        (["--config"], "--config needs the name of a configuration"),
         (["--fast"], "unknown option '--fast'; see bash tools/demo.sh --help"),
     ],
 )

@@ -7,6 +7,7 @@
 #   --seed N     seed of training and of its data (42)
 #   --out DIR    where everything goes (output/demo); an earlier run's results there are replaced, its
 #                checkpoints moved to a sub-folder earlier/
+#   --config C   another configuration of hiptrack, such as hiptrack_cls_tiny (hiptrack_mtl_tiny)
 #   --rendered   leave out the real sequences even if they are there
 #   --no-video   don't write the overlay videos
 #   --quick      one epoch a stage: shows that everything runs, learns nothing
@@ -18,6 +19,7 @@ set -euo pipefail
 
 SEED=42
 OUT=
+CONFIG=
 RENDERED=no
 VIDEO=(--video)
 OPTIONS=()
@@ -31,6 +33,7 @@ while [[ $# -gt 0 ]]; do
     case "$1" in
         --seed) [[ "${2:-}" =~ ^[0-9]+$ ]] || fail "--seed needs a number of at least 0; found '${2:-}'"; SEED="$2"; shift 2 ;;
         --out) [[ -n "${2:-}" ]] || fail "--out needs a folder"; OUT="$2"; shift 2 ;;
+        --config) [[ -n "${2:-}" ]] || fail "--config needs the name of a configuration"; CONFIG="$2"; shift 2 ;;
         --rendered) RENDERED=yes; shift ;;
         --no-video) VIDEO=(); shift ;;
         --quick) OPTIONS=(--cfg-options TRAIN.BOX_EPOCHS=1 TRAIN.STAGE1_EPOCHS=1 TRAIN.STAGE2_EPOCHS=1 TEST.EPOCH=3); shift ;;
@@ -57,11 +60,11 @@ REAL=no
 FRAMES=()
 if [[ "$RENDERED" == no && -d "$MTLTRACK_DATA/sot/Crossing" && -d "$MTLTRACK_DATA/sot/Car4_0001-0250" ]]; then
     REAL=yes
-    CONFIG=hiptrack_mtl_tiny
+    CONFIG="${CONFIG:-hiptrack_mtl_tiny}"
     FRAMES=(--frames Crossing=81:120 --frames Car4_0001-0250=181:250)
     echo "real sequences: $MTLTRACK_DATA/sot"
 else
-    CONFIG=hiptrack_mtl_tiny_synthetic
+    CONFIG="${CONFIG:-hiptrack_mtl_tiny_synthetic}"
     [[ "$RENDERED" == yes ]] || echo "no real sequences at $MTLTRACK_DATA/sot (set MTLTRACK_DATA): rendered ones alone"
 fi
 mkdir -p "$OUT"

@@ -25,6 +25,7 @@ from mtltrack.core.paths import test_data_root
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORE = "mIoU"
+REAL_CONFIG = "hiptrack_cls_tiny"  # trains on the real sequences alone
 REAL, RENDERED = "sot", "val"  # what the demo calls its test data
 REAL_SEQUENCES = ("Crossing", "Car4_0001-0250")
 
@@ -45,7 +46,7 @@ def run_demo(seed: int, folder: Path, rendered: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "demo.log"
     command = ["bash", str(ROOT / "tools" / "demo.sh"), "--seed", str(seed), "--out", str(folder.resolve())]
-    command += ["--no-video", *(["--rendered"] if rendered else [])]
+    command += ["--no-video", *(["--rendered"] if rendered else ["--config", REAL_CONFIG])]
     print(f"seed {seed}: running, log in {log}", flush=True)
     began = time.monotonic()
     with log.open("w", encoding="utf-8") as stream:

@@ -110,3 +110,23 @@ def test_the_gradient_goes_back_through_the_history_as_far_as_it_is_told(
     assert [t for t in range(4) if float(gradient[:, t].abs().sum()) > 0] == reached
     declared = tracker.boundaries().get("earlier frames -> history")
     assert (declared is None) is (steps is None)
+
+
+def test_the_gradients_of_several_losses_can_be_taken_one_by_one():
+    def block() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.3), nn.Linear(4, 2))
+
+    values, found = torch.rand(6, 3, generator=torch.Generator().manual_seed(1)), []
+    for run in (lambda module: module(values), lambda module: run_checkpointed(module, module, values)):
+        module = block()
+        torch.manual_seed(2)
+        first, second = run(module).square().sum(0)
+        parameters = list(module.parameters())
+        gradients = [
+            *torch.autograd.grad(first, parameters, retain_graph=True),
+            *torch.autograd.grad(second, parameters),
+        ]
+        found.append([*gradients, *module.buffers()])
+    for plain, checkpointed in zip(*found, strict=True):
+        assert torch.equal(plain, checkpointed)

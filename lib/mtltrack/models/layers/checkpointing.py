@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -28,18 +28,30 @@ def run_checkpointed(module: nn.Module, function: Callable[..., Any], *arguments
         return function(*arguments)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), statistics_held(module)
+        return nullcontext(), StatisticsHeld(module)
 
     return checkpoint(function, *arguments, use_reentrant=False, context_fn=contexts)
 
 
-@contextmanager
-def statistics_held(module: nn.Module) -> Iterator[None]:
-    """Undo what the batch norms that train add to their running statistics."""
-    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
-    values = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in values:
+class StatisticsHeld:
+    """Undoes what the batch norms that train add to their running statistics while it is entered.
+
+    It may be entered again and again: where the gradients of several losses are taken one by one, each
+    backward pass runs the call again.
+
+    Args:
+        module: that holds the batch norms.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._values: list[tuple[Tensor, Tensor]] = []
+
+    def __enter__(self) -> None:
+        norms = [norm for norm in self.module.modules() if isinstance(norm, _BatchNorm) and norm.training]
+        self._values = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+
+    def __exit__(self, *error: object) -> None:
+        for buffer, value in self._values:
             buffer.copy_(value)
+        self._values = []

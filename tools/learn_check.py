@@ -4,8 +4,8 @@
     .venv/bin/python tools/learn_check.py generalise [--save_dir output/learn_check]
 
 `overfit`: each head learns a few rendered clips by heart, in a small tracker of its own with only the heads
-that it reads: J above 0.9, AP50 1.0, exact text 1.0, alert F1 1.0, conditions' macro F1 1.0. The exit status is
-not 0 when a head fails.
+that it reads: J above 0.9, AP50 1.0, exact text 1.0, alert F1 1.0, conditions' macro F1 1.0. The exit status
+is not 0 when a head fails.
 
 `generalise`: trains a small tracker with every head by the normal command, then scores clips of scenes that
 training didn't see (DATA.VAL), beside answers that never look at the picture: the mean box and mask, the most

@@ -12,6 +12,7 @@ from mtltrack.training.balancing.build import build_rule
 from mtltrack.training.step import StepRunner
 
 LIMITS = {"cls": 0.02}
+LIMITED = ("fixed", "famo", "pcgrad")  # with accumulation too
 
 
 def trained(accelerator: Accelerator, name: str, pieces: list, limits: dict[str, float]) -> dict:
@@ -50,7 +51,7 @@ def main(path: str, names: list[str]) -> None:
     clip = half(joint_clip(), accelerator.process_index)
     found = {}
     for name in names:
-        for limits in ({}, LIMITS):
+        for limits in ({}, LIMITS) if name in LIMITED else ({},):
             pieces = [half(clip, 0), half(clip, 1)] if limits else [clip]
             key = f"{name} limited" if limits else name
             found[key] = trained(accelerator, name, pieces, limits)

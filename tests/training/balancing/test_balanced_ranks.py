@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from balanced_ranks import LIMITS, trained
+from balanced_ranks import LIMITED, LIMITS, trained
 from standins import joint_clip
 
 FOLDER = Path(__file__).parent
@@ -33,11 +33,10 @@ def test_two_ranks_with_uneven_labels_balance_as_one(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     found = torch.load(path, weights_only=True)
-    for name in RULES:
-        for key, limits in ((name, {}), (f"{name} limited", LIMITS)):
-            alone = trained(Accelerator(cpu=True), name, [joint_clip()], limits)
-            for parameter, value in alone["net"].items():
-                torch.testing.assert_close(
-                    found[key]["net"][parameter], value, rtol=1e-4, atol=1e-6, msg=f"{key} {parameter}"
-                )
-            assert found[key]["weights"] == pytest.approx(alone["weights"], rel=1e-4), key
+    assert set(found) == {*RULES, *(f"{name} limited" for name in LIMITED)}
+    for key, two in found.items():
+        limits = LIMITS if key.endswith("limited") else {}
+        alone = trained(Accelerator(cpu=True), key.split()[0], [joint_clip()], limits)
+        for parameter, value in alone["net"].items():
+            torch.testing.assert_close(two["net"][parameter], value, rtol=1e-4, atol=1e-6, msg=key)
+        assert two["weights"] == pytest.approx(alone["weights"], rel=1e-4), key

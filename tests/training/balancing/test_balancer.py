@@ -137,6 +137,17 @@ def test_a_task_without_label_is_left_out_and_not_punished(name):
         assert key not in state or state[key]["cls"].grad is None
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_a_lambda_of_zero_is_no_label(name):
+    rule = rule_of(name)
+    found, weights = gradient(rule=rule, lambdas={"cls": 0.0})
+    box, _ = of_single_tasks()
+    for key, value in found.items():
+        expected = torch.zeros_like(value) if key.startswith("cls") else box[key]
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+    assert all(value == pytest.approx(1.0) for value in weights.values())
+
+
 def test_what_only_unlabelled_tasks_reach_gets_zeros_and_not_nothing():
     tracker = still_tracker()
     steps = runner(tracker, "pcgrad")

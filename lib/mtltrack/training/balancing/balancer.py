@@ -32,7 +32,8 @@ class Balancer:
     of the weighted sum. A rule that weighs gradients takes each labelled task's gradient; on the parameters
     that more than one of them reaches it sums them by the rule's factors, on the others they stay as they
     are. The limits of single tasks cost a backward pass each, and hold for the gradient of
-    lambda_k L_k over all parameters outside the task's own head, before the rule's factor.
+    lambda_k L_k over all parameters outside the task's own head, before the rule's factor. A task whose
+    lambda is 0 counts as one without labels.
 
     Args:
         accelerator: precision and ranks.
@@ -82,7 +83,8 @@ class Balancer:
         if not self.plain:
             sums = torch.stack([count.sum() for count in counts.values()]).tolist()
             labelled = {task for task, number in zip(counts, sums, strict=True) if number > 0}
-            self.labelled = [task for task in self.rule.tasks if task in labelled - set(excluded)]
+            balanced = {task for task in labelled - set(excluded) if self.lambdas[task] != 0}
+            self.labelled = [task for task in self.rule.tasks if task in balanced]
         # several losses are needed before the first backward pass; not after a forward pass that still waits
         # for its own: measuring restores buffers that its graph keeps
         several = self.rule.remeasures and micro_batches > 1

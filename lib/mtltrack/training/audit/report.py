@@ -107,7 +107,7 @@ class Switch:
         lost: stages whose gradient it takes away.
         memory: MiB kept for the backward pass.
         plain_memory: without the switch.
-        seconds: of a forward and a backward pass.
+        seconds: of a forward and a backward pass; of the processor on a CPU.
         plain_seconds: without the switch.
         note: what is to be expected.
     """

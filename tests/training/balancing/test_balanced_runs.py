@@ -8,9 +8,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from standins import EpochLoader, changed, make_tracker, state_of
+from standins import EpochLoader, changed, make_clip, make_tracker, state_of
 
 from mtltrack.core.errors import ConfigError, TrainingError
+from mtltrack.training.audit.run import audit_trainer
 from mtltrack.training.checkpoint import CheckpointFolder, Description, load_resume
 from mtltrack.training.monitors import Monitor, Monitors, RunInfo, TensorBoardMonitor
 from mtltrack.training.settings import TrainSettings
@@ -243,3 +244,15 @@ def test_tensorboard_has_a_curve_a_task(tmp_path):
 def test_an_unknown_rule_stops_the_run_before_it_begins():
     with pytest.raises(ConfigError, match="'dwq' is not a registered balancing rule"):
         trainer(make_tracker(), plan(), settings("dwq")).run()
+
+
+@pytest.mark.parametrize("name", ["uncertainty", "upgrad"])
+def test_the_audit_holds_a_balanced_run_to_its_lambdas(name):
+    given = settings(name, task_clip_norms={"cls": 1e-3})
+    run = trainer(make_tracker(), plan(epochs=1), given)
+    stage = audit_trainer(run, make_clip()).stages[0]
+    assert stage.findings == [] and stage.sum_rule < 1e-5
+    assert {weight.task: weight.measured for weight in stage.weights} == pytest.approx(
+        {"box": 1.0, "cls": 0.5}
+    )
+    assert run.settings is given

@@ -147,6 +147,29 @@ def masked_in_place(small: Small) -> None:
     cls_forward(mask)(small)
 
 
+@fault(
+    "silent write", "the forward pass", message=("mul_ under no_grad", "gradients are there and wrong", FILE)
+)
+def masked_under_no_grad(small: Small) -> None:
+    def mask(head: ClsHead, x: Tensor) -> Tensor:
+        x = x * 1.0
+        with torch.no_grad():
+            x.mul_(x > 0)
+        return x
+
+    cls_forward(mask)(small)
+
+
+@fault("silent write", "the forward pass", message=("__setitem__", FILE))
+def masked_through_data(small: Small) -> None:
+    def mask(head: ClsHead, x: Tensor) -> Tensor:
+        x = x * 1.0
+        x.data[..., ::2] = 0.0
+        return x
+
+    cls_forward(mask)(small)
+
+
 @fault("missing", "cls/cls -> backbone", message=("becomes zero at __setitem__", FILE), alone=False)
 def overwritten_by_index(small: Small) -> None:
     def overwrite(head: ClsHead, x: Tensor) -> Tensor:

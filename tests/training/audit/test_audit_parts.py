@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from mtltrack.training.audit.inputs import TOKENS, Edge, used_edges, watched_inp
 from mtltrack.training.audit.model_stages import model_stages
 from mtltrack.training.audit.objective import head_terms
 from mtltrack.training.audit.readings import Limits, Reading, Verdict, by_size, judge, read
+from mtltrack.training.audit.run import audit
 from mtltrack.training.audit.state import left_as_found, without_chance
 from mtltrack.training.audit.sums import check_sum, cosines, measured_weights, relative_difference
 from mtltrack.training.audit.switches import SwitchMeter
@@ -233,3 +235,25 @@ def test_switches_are_measured_beside_the_plain_gradient() -> None:
     frozen = found["backbone frozen"]
     assert frozen.lost == 5 and frozen.difference < 1e-5 and frozen.cosine == pytest.approx(1.0)
     assert 0.5 < found["bfloat16"].cosine < 1.0
+
+
+# --- as a library
+
+
+def test_a_tracker_is_audited_as_for_a_trainer() -> None:
+    small = Small()
+    report = audit(
+        small.tracker, small.trainer.stages, small.trainer.settings, small.clip, model="a small tracker"
+    )
+    assert report.passed and report.model == "a small tracker"
+    assert [stage.name for stage in report.stages] == ["heads", "joint"]
+    assert report.clip == "2 clip(s) of 2 frame(s), search 64 px"
+    assert small.trainer.position.stage == 0
+
+
+def test_a_stage_that_can_not_start_is_a_finding() -> None:
+    small = Small()
+    stage = small.trainer.stages[0]
+    small.trainer.stages = [replace(stage, trains=frozenset({"nothing"}))]
+    (finding,) = small.audit().stages[0].findings
+    assert finding.kind == "optimizer" and "the tracker has backbone" in finding.message

@@ -91,6 +91,7 @@ class StageAuditor:
         result.findings += self._errors(found)
         result.findings += self._cells(found)
         result.findings += self._edges(found, wiring)
+        result.findings += self._silent_writes(found)
         result.findings += self._stale(found)
         self._check_history(result)
         self._check_step(result, found)
@@ -164,6 +165,13 @@ class StageAuditor:
                 text = self.explainer.edge(column.key, item)
             message = f"{EXPECTATIONS[item.verdict]} ({item.expected.why}); {text}".rstrip("; ")
             yield Finding(item.verdict.value, str(edge), message)
+
+    def _silent_writes(self, found: Measurement) -> Iterator[Finding]:
+        keys = [column.key for column in found.columns if column.term is not None]
+        writes = self.explainer.silent_writes(keys[0]) if keys and self.options.explain else ""
+        if writes:
+            message = f"values change where no graph sees it, so that gradients are there and wrong: {writes}"
+            yield Finding("silent write", "the forward pass", message)
 
     def _stale(self, found: Measurement) -> Iterator[Finding]:
         """A loss that doesn't change with the images, and still has a gradient, has it from elsewhere."""

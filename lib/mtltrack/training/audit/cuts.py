@@ -140,6 +140,23 @@ def _where_flat(trace: Trace, path: Collection[int], after: set[int]) -> list[Op
     return trace.nearest(path, after, zeroed)
 
 
+def silent_writes(operations: Collection[Operation]) -> str:
+    """Name what writes values behind the graph's back: its gradient is there, and it is wrong.
+
+    That is writing in place where gradients are off, or into what `detach` or `data` returned: both share
+    their memory with a tensor that has a gradient.
+    """
+    shared, found = set[int](), []
+    for operation in operations:
+        if operation.name in ("detach", "data") and operation.needed:
+            shared.update(operation.outputs)
+        if operation.in_place:
+            target = set(operation.inputs[:1])
+            if shared & target or (operation.no_grad is not None and operation.needed & target):
+                found.append(operation)
+    return _named(found) if found else ""
+
+
 def why_leaking(trace: Trace, sources: Collection[Tensor], task: str) -> str:
     """Say where what `sources` made enters the loss of `task`."""
     path, _ = trace.between(sources)

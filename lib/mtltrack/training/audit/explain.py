@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mtltrack.training.audit.cuts import Trace, record, why_leaking, why_missing, why_not_finite
+from mtltrack.training.audit.cuts import (
+    Trace,
+    record,
+    silent_writes,
+    why_leaking,
+    why_missing,
+    why_not_finite,
+)
 from mtltrack.training.audit.inputs import HeadCall
 from mtltrack.training.audit.model_stages import ModelStage
 from mtltrack.training.audit.passes import Passes
@@ -61,6 +68,10 @@ class Explainer:
         trace, calls = self._trace(key, gradients=True)
         sources = [calls[item.edge.task].edges[item.edge]]
         return why_missing(trace, sources, zeros=item.graph)
+
+    def silent_writes(self, key: str) -> str:
+        """Name what writes values behind the graph's back, see `cuts.silent_writes`."""
+        return silent_writes(self._trace(key, gradients=False)[0].operations)
 
     def error(self, key: str) -> str:
         """Name what writes in place into tensors that were read before, and may be kept for that."""

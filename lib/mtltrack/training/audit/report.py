@@ -19,8 +19,9 @@ class Finding:
     """A violated expectation, or something that couldn't be checked.
 
     Attributes:
-        kind: "missing", "leaking", "vanishing", "exploding", "non-finite", "stale", "sum rule", "lambda",
-            "step", "optimizer", "unmoved", "moved", "unused", "mode", "history", "error", "unlabelled".
+        kind: "missing", "leaking", "vanishing", "exploding", "non-finite", "silent write", "stale",
+            "sum rule", "lambda", "step", "optimizer", "unmoved", "moved", "mode", "history", "error",
+            "unlabelled".
         where: the task, term or module, and the stages of the model.
         message: what is wrong, what was expected and why, and where in the code.
         violation: whether the audit fails by it.

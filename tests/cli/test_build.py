@@ -30,6 +30,28 @@ def test_train_keys_reach_the_head() -> None:
     assert head.loss_arguments == {"alpha": 0.25, "gamma": 3.0}
 
 
+def test_the_losses_of_the_box_are_chosen_in_the_yaml() -> None:
+    plain = build_tracker(load_config(find_config(*TINY))).box_head
+    assert plain.term_weights == {"giou": 2.0, "l1": 5.0, "focal": 1.0}
+    options = [
+        "TRAIN.BOX_IOU_LOSS=CIOU",
+        "MODEL.HEAD.TYPE=DFL",
+        "TRAIN.DFL_WEIGHT=0.5",
+        "TRAIN.GIOU_WEIGHT=3",
+    ]
+    head = build_tracker(load_config(find_config(*TINY), options)).box_head
+    assert head.term_weights == {"ciou": 3.0, "l1": 5.0, "focal": 1.0, "dfl": 0.5}
+    assert head.bins == 128 // 16 + 1  # one for each number of cells, 0 among them
+
+
+def test_a_published_box_head_is_refused_by_the_one_with_distributions(tmp_path: Path) -> None:
+    path = tmp_path / "centre.pth.tar"
+    torch.save({"net": build_tracker(load_config(find_config(*TINY))).state_dict()}, path)
+    other = build_tracker(load_config(find_config(*TINY), ["MODEL.HEAD.TYPE=DFL"]))
+    with pytest.raises(CheckpointError, match=r"conv5_size.bias: file \(2,\), model \(18,\)[^~]*MODEL.HEAD"):
+        load_weights(other, path)
+
+
 @pytest.mark.parametrize("script", ["hiptrack", "ostrack"])
 def test_every_shipped_configuration_builds(script: str) -> None:
     folder = find_config(script, f"{script}_cls").parent

@@ -416,6 +416,7 @@ def test_published_extension_says_what_does_nothing() -> None:
         ("ostrack", {"TRAIN": {"CLS_LOSS_TYPE": "CE"}}, "TRAIN.CLS_LOSS_TYPE", "no task 'cls'"),
         ("ostrack", {"TRAIN": {"AMP": True, "PRECISION": "bf16"}}, "TRAIN.AMP", "TRAIN.PRECISION is bf16"),
         ("ostrack", {"TRAIN": {"DEEP_SUPERVISION": True}}, "TRAIN.DEEP_SUPERVISION", "changes nothing"),
+        ("ostrack", {"TRAIN": {"DFL_WEIGHT": 1}}, "TRAIN.DFL_WEIGHT", "MODEL.HEAD.TYPE is CENTER, not DFL"),
         (
             "ostrack",
             {"MODEL": {"HEAD": {"TYPE": "MLP", "NUM_CHANNELS": 9}}},

@@ -92,7 +92,7 @@ def test_weight_of_an_unknown_task() -> None:
     )
     assert "TRAIN.OCR_WEIGHT: unknown key (found 1): TASKS holds no task 'ocr'." in text
     assert "To add the task: TASKS: {ocr: {TYPE: <head>}}." in text
-    assert "Allowed weights: GIOU_WEIGHT, L1_WEIGHT, CLS_WEIGHT, SEG_WEIGHT." in text
+    assert "Allowed weights: GIOU_WEIGHT, L1_WEIGHT, DFL_WEIGHT, CLS_WEIGHT, SEG_WEIGHT." in text
 
 
 def test_weight_of_a_task_that_an_option_took_away(tmp_path: Path) -> None:
@@ -124,6 +124,10 @@ def test_weight_of_a_task_that_an_option_took_away(tmp_path: Path) -> None:
             {"TRAIN": {"PRECISION": "fp61"}},
             "found 'fp61'; allowed: 'fp32', 'bf16', 'fp16'. Did you mean 'fp16'?",
         ),
+        (
+            {"TRAIN": {"BOX_IOU_LOSS": "DIOU"}},
+            "TRAIN.BOX_IOU_LOSS: found 'DIOU'; allowed: 'GIOU', 'CIOU'. Did you mean",
+        ),
         ({"TRAIN": {"OPTIMIZER": "SGD"}}, "TRAIN.OPTIMIZER: found 'SGD'; allowed: only 'ADAMW'."),
         (
             {"TRAIN": {"FREEZE_LAYERS": 0}},
@@ -131,7 +135,7 @@ def test_weight_of_a_task_that_an_option_took_away(tmp_path: Path) -> None:
         ),
         (
             {"MODEL": {"HEAD": {"TYPE": "CENTRE"}}},
-            "allowed: 'CENTER', 'CORNER', 'MLP'. Did you mean 'CENTER'?",
+            "allowed: 'CENTER', 'CORNER', 'MLP', 'DFL'. Did you mean 'CENTER'?",
         ),
         ({"MODEL": {"PRETRAIN_FILE": 3}}, "MODEL.PRETRAIN_FILE: found 3; allowed: a text."),
         ({"MODEL": {"BACKBONE": {"EMBED_DIM": 0}}}, "found 0; allowed: a whole number at least 1."),

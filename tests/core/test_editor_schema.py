@@ -21,7 +21,7 @@ def test_keys_and_ranges() -> None:
     assert rate["exclusiveMinimum"] == 0
     assert rate["type"] == ["number", "null"]
     assert rate["default"] == 1e-4
-    assert definitions["BoxHead"]["properties"]["TYPE"]["enum"] == ["CENTER", "CORNER", "MLP", None]
+    assert definitions["BoxHead"]["properties"]["TYPE"]["enum"] == ["CENTER", "CORNER", "MLP", "DFL", None]
     assert all(
         section["additionalProperties"] is False
         for name, section in definitions.items()

@@ -14,10 +14,12 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize("name", ["CENTER", "CORNER", "MLP"])
-def test_contract(name: str) -> None:
+@pytest.mark.parametrize("loss", ["GIOU", "CIOU"])
+@pytest.mark.parametrize("name", ["CENTER", "CORNER", "MLP", "DFL"])
+def test_contract(name: str, loss: str) -> None:
     torch.manual_seed(0)
-    head = HEADS.create(name, channels=CHANNELS, grid=GRID, hidden=16)
+    head = HEADS.create(name, channels=CHANNELS, grid=GRID, hidden=16, iou_loss=loss)
+    assert loss.lower() in head.term_weights
 
     def answer(tokens: Tokens) -> TaskOutput:
         maps = tokens.search_maps()

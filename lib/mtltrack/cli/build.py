@@ -107,6 +107,7 @@ def _build_backbone(cfg: Config, parts: Assembly) -> Any:
 
 
 def _build_box_head(cfg: Config, width: int) -> Any:
+    own = {"dfl_weight": cfg.TRAIN.DFL_WEIGHT} if cfg.MODEL.HEAD.TYPE == "DFL" else {}
     return HEADS.create(
         cfg.MODEL.HEAD.TYPE,
         channels=width,
@@ -115,6 +116,8 @@ def _build_box_head(cfg: Config, width: int) -> Any:
         stride=cfg.MODEL.BACKBONE.STRIDE,
         giou_weight=cfg.TRAIN.GIOU_WEIGHT,
         l1_weight=cfg.TRAIN.L1_WEIGHT,
+        iou_loss=cfg.TRAIN.BOX_IOU_LOSS,
+        **own,
     )
 
 

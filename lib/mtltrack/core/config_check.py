@@ -16,6 +16,7 @@ from mtltrack.core.schema_types import Section
 from mtltrack.core.yaml_source import KeyPath, Problem, Source, Tree, key_text
 
 WEIGHT_KEY = re.compile(r"^[A-Z][A-Z0-9_]*_WEIGHT$")
+BOX_WEIGHTS = ("GIOU_WEIGHT", "L1_WEIGHT", "DFL_WEIGHT")
 
 
 # --- unknown keys
@@ -73,10 +74,11 @@ class _KeyCheck:
 
     def _unknown_weight(self, key: str, value: Any) -> str:
         task = key.removesuffix("_WEIGHT").lower()
-        near = did_you_mean(task, ["GIOU", "L1", *map(str.upper, self.tasks)]).replace("'?", "_WEIGHT'?")
+        known = [*BOX_WEIGHTS, *self.weights]
+        near = did_you_mean(task, [key.removesuffix("_WEIGHT") for key in known]).replace("'?", "_WEIGHT'?")
         if not near:
             near = f" To add the task: TASKS: {{{task}: {{TYPE: <head>}}}}."
-        allowed = ", ".join(["GIOU_WEIGHT", "L1_WEIGHT", *self.weights])
+        allowed = ", ".join(known)
         found = f"(found {show(value)})"
         return f"unknown key {found}: TASKS holds no task '{task}'.{near} Allowed weights: {allowed}."
 

@@ -17,6 +17,7 @@ RESERVED_TASKS = {
     "box": "the box is implicit: MODEL.HEAD configures it, GIOU_WEIGHT and L1_WEIGHT weigh it",
     "giou": "TRAIN.GIOU_WEIGHT is the box's",
     "l1": "TRAIN.L1_WEIGHT is the box's",
+    "dfl": "TRAIN.DFL_WEIGHT is the box's",
 }
 
 

@@ -70,6 +70,8 @@ def _model(cfg: Config, script: str) -> Rules:
             yield key, "ostrack has no history"
     if cfg.MODEL.HEAD.TYPE == "MLP":
         yield "MODEL.HEAD.NUM_CHANNELS", "the MLP head has the width of the tokens"
+    if cfg.MODEL.HEAD.TYPE != "DFL":
+        yield "TRAIN.DFL_WEIGHT", f"MODEL.HEAD.TYPE is {cfg.MODEL.HEAD.TYPE}, not DFL"
     if not cfg.TASKS:
         for split in ("TRAIN", "VAL"):
             if getattr(cfg.DATA, split).CLS_ANN_DIR:

@@ -58,8 +58,14 @@ class Train(Section):
     BACKBONE_MULTIPLIER: NotNegative = Field(
         default=0.1, description="Factor of the backbone's learning rate."
     )
-    GIOU_WEIGHT: NotNegative = Field(default=2.0, description="Weight of the box's GIoU loss.")
+    GIOU_WEIGHT: NotNegative = Field(
+        default=2.0, description="Weight of the box's overlap loss, whichever BOX_IOU_LOSS is."
+    )
     L1_WEIGHT: NotNegative = Field(default=5.0, description="Weight of the box's L1 loss.")
+    DFL_WEIGHT: NotNegative = Field(
+        default=0.25, description="Weight of the distribution focal loss of MODEL.HEAD.TYPE DFL."
+    )
+    BOX_IOU_LOSS: Literal["GIOU", "CIOU"] = Field(default="GIOU", description="Overlap loss of the box.")
     FREEZE_LAYERS: list[CountOrZero] = Field(
         default=[0], description="Accepted; never read by the published code either."
     )

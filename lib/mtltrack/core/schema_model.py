@@ -59,7 +59,9 @@ class Backbone(Section):
 
 
 class BoxHead(Section):
-    TYPE: Literal["CENTER", "CORNER", "MLP"] = Field(default="CENTER", description="The box head.")
+    TYPE: Literal["CENTER", "CORNER", "MLP", "DFL"] = Field(
+        default="CENTER", description="The box head; DFL is CENTER with sizes as distributions."
+    )
     NUM_CHANNELS: Annotated[int, Field(ge=8), NotBool] = Field(
         default=256, description="Width of the head's first convolution."
     )

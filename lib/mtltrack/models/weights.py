@@ -197,10 +197,10 @@ def _refuse(path: Path, kind: str, missing: list[str], unexpected: list[str], sh
         hint = ""
         if kind == "hiptrack" and unexpected and all(key.startswith(_HIPTRACK_ONLY) for key in unexpected):
             hint = "\n  These are HIPTrack's weights and this model has no history: build it with hiptrack."
-        if any("pos_embed" in line or "conv1_" in line for line in shapes):
+        if any("pos_embed" in line or "box_head." in line for line in shapes):
             hint = (
-                "\n  Other shapes mean another size: compare DATA.*.SIZE, MODEL.BACKBONE and MODEL.HEAD "
-                "with the file's."
+                "\n  Other shapes mean another size or box head: compare DATA.*.SIZE, MODEL.BACKBONE and "
+                "MODEL.HEAD with the file's."
             )
         counts = f"{len(missing)} missing, {len(unexpected)} unexpected, {len(shapes)} of another shape"
         raise CheckpointError(

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from mtltrack.core.precision import in_full
-from mtltrack.core.registry import HEADS
+from mtltrack.core.registry import HEADS, LOSSES
 from mtltrack.core.types import TaskOutput
 from mtltrack.losses.boxes import (
     box_iou,
     boxes_cxcywh_to_xyxy,
     boxes_xyxy_to_cxcywh,
     boxes_xyxy_to_xywh,
-    giou_loss,
     l1_box_loss,
     order_corners,
 )
@@ -65,16 +64,19 @@ class BoxHead(nn.Module):
     centre head adds `score_map` (B, T, 1, h, w), `size_map` and `offset_map` (B, T, 2, h, w).
 
     Args:
-        giou_weight: TRAIN.GIOU_WEIGHT.
+        giou_weight: of the overlap loss, TRAIN.GIOU_WEIGHT.
         l1_weight: TRAIN.L1_WEIGHT.
+        iou_loss: the overlap loss by its name in LOSSES, GIOU or CIOU (TRAIN.BOX_IOU_LOSS); its term is
+            called "giou" or "ciou".
     """
 
     reads: tuple[str, ...] = ()
     decode_keys: tuple[str, ...] = ("boxes_cxcywh", "scores")
 
-    def __init__(self, giou_weight: float = 2.0, l1_weight: float = 5.0) -> None:
+    def __init__(self, giou_weight: float = 2.0, l1_weight: float = 5.0, iou_loss: str = "GIOU") -> None:
         super().__init__()
-        self.term_weights = {"giou": giou_weight, "l1": l1_weight}
+        self.iou_loss, self.iou_term = LOSSES.get(iou_loss), iou_loss.lower()
+        self.term_weights = {self.iou_term: giou_weight, "l1": l1_weight}
 
     def predict(self, maps: Tensor) -> dict[str, Tensor]:
         """Predict from one frame's fused features (B, C, h, w); the values have a leading B."""
@@ -92,7 +94,7 @@ class BoxHead(nn.Module):
         shape = predicted.shape[:2]
         predicted, target = predicted.flatten(0, 1), target.flatten(0, 1)
         return {
-            "giou": giou_loss(predicted, target, validate=False).view(shape),
+            self.iou_term: self.iou_loss(predicted, target, validate=False).view(shape),
             "l1": l1_box_loss(predicted, target).view(shape),
         }
 
@@ -123,6 +125,7 @@ class CenterHead(BoxHead):
     # Where two sides miss by the same sign L1 only shifts the box, else it only resizes it: either may be 0.
     reaches: ClassVar[dict[str, tuple[str, ...]]] = {
         "giou": ("offset", "size"),
+        "ciou": ("offset", "size"),
         "l1": ("offset?", "size?"),
         "focal": ("ctr",),
     }
@@ -130,17 +133,15 @@ class CenterHead(BoxHead):
         "score_map": "the box is read at the best-scored cell, and a choice has no derivative"
     }
 
-    def __init__(
-        self, channels: int, grid: int, hidden: int = 256, stride: int = 16, **weights: float
-    ) -> None:
+    def __init__(self, channels: int, grid: int, hidden: int = 256, stride: int = 16, **box: Any) -> None:
         del stride  # the maps are in cells
-        super().__init__(**weights)
+        super().__init__(**box)
         if hidden % 8:
             raise ValueError(f"MODEL.HEAD.NUM_CHANNELS is {hidden}; it must be a multiple of 8")
         self.term_weights["focal"] = 1.0
         self.grid = grid
         self.feature_channels = 3 * (hidden // 8)
-        for branch, outputs in (("ctr", 1), ("offset", 2), ("size", 2)):
+        for branch, outputs in (("ctr", 1), ("offset", 2), ("size", self.size_channels())):
             for name, module in _tower(channels, hidden, branch).items():
                 self.add_module(name, module)
             self.add_module(f"conv5_{branch}", nn.Conv2d(hidden // 8, outputs, 1))
@@ -149,18 +150,26 @@ class CenterHead(BoxHead):
                 nn.init.xavier_uniform_(parameter)
         nn.init.constant_(self.conv5_ctr.bias, INITIAL_SCORE_LOGIT)
 
+    def size_channels(self) -> int:
+        """Return how many numbers a cell says of its box's size."""
+        return 2
+
+    def read_sizes(self, logits: Tensor) -> dict[str, Tensor]:
+        """Return `size_map` (B, 2, h, w), and whatever else the loss needs of these numbers."""
+        return {"size_map": bounded_sigmoid(logits)}
+
     def predict(self, maps: Tensor) -> dict[str, Tensor]:
         """Predict from (B, C, h, w); `features` (B, 3 hidden/8, h, w) are the three branches' last maps."""
         last = {branch: _climb(self, maps, branch) for branch in ("ctr", "offset", "size")}
         score_map = bounded_sigmoid(self.conv5_ctr(last["ctr"]))
         offset_map = in_full(self.conv5_offset(last["offset"]))
-        size_map = bounded_sigmoid(self.conv5_size(last["size"]))
-        boxes, scores = decode_center(score_map, size_map, offset_map)
+        sizes = self.read_sizes(self.conv5_size(last["size"]))
+        boxes, scores = decode_center(score_map, sizes["size_map"], offset_map)
         return {
             "boxes_cxcywh": boxes,
             "scores": scores,
             "score_map": score_map,
-            "size_map": size_map,
+            **sizes,
             "offset_map": offset_map,
             "features": torch.cat(list(last.values()), dim=1),
         }
@@ -213,10 +222,8 @@ class CornerHead(BoxHead):
     (grid - 1) / grid.
     """
 
-    def __init__(
-        self, channels: int, grid: int, hidden: int = 256, stride: int = 16, **weights: float
-    ) -> None:
-        super().__init__(**weights)
+    def __init__(self, channels: int, grid: int, hidden: int = 256, stride: int = 16, **box: Any) -> None:
+        super().__init__(**box)
         self.grid, self.stride = grid, stride
         self.feature_channels = 2 * (hidden // 8)
         for branch in ("tl", "br"):
@@ -254,11 +261,9 @@ class MlpHead(BoxHead):
     It has no score of its own: `scores` is 1.
     """
 
-    def __init__(
-        self, channels: int, grid: int, hidden: int = 256, stride: int = 16, **weights: float
-    ) -> None:
+    def __init__(self, channels: int, grid: int, hidden: int = 256, stride: int = 16, **box: Any) -> None:
         del grid, stride, hidden  # one box a frame; the published head is as wide as the features
-        super().__init__(**weights)
+        super().__init__(**box)
         self.feature_channels = channels
         widths = [channels, channels, channels, 4]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))

@@ -17,8 +17,11 @@ from mtltrack.core.errors import ConfigError
 from mtltrack.core.types import BOX, Clip, Labels
 
 SCALE, SHIFT = 1.5, (100.0, 60.0)  # from pixels of the search crop to pixels of the frame
-SECONDS = 2.0  # from frame to frame
-STOPPED = 120.0  # seconds that the target has stood at the first frame
+SECONDS = (
+    4.0  # from frame to frame: long, because an untrained tracker's box jumps, and speeds must stay small
+)
+STOPPED = 120.0  # seconds that the target has stood in the middle of the clip
+TEETH = 8  # of the zone
 PLATE = (0.0, 0.2, 0.4, 0.12)  # in sizes of the target: its centre's distance, its size
 
 
@@ -124,17 +127,20 @@ def _text(head: Any, clip: Clip, generator: torch.Generator) -> dict[str, Tensor
 
 
 def _alert(head: Any, clip: Clip, generator: torch.Generator) -> dict[str, Tensor]:
+    """A zone like a comb, its teeth as high as the crop: how much of a box it covers depends on its place."""
     del head, generator
-    side = clip.search.shape[-1]
-    crop = torch.tensor(
-        [[-0.5, -0.5], [0.45, -0.5], [0.6, 1.5], [-0.5, 1.5]]
-    )  # its slanted edge cuts the crop
-    zone = SCALE * side * crop + torch.tensor(SHIFT)
+    tops = [[-0.5 + (i + 0.5) * 2 / TEETH, -0.5] for i in range(TEETH)]
+    feet = [[-0.5 + i * 2 / TEETH, 1.4] for i in range(TEETH + 1)]
+    comb = [point for pair in zip(feet, tops, strict=False) for point in pair] + [feet[-1]]
+    crop = torch.tensor([[-0.5, 1.5], *comb, [1.5, 1.5]])
+    zone = SCALE * clip.search.shape[-1] * crop + torch.tensor(SHIFT)
     size = tuple(clip.search.shape[:2])
+    times = clip.timestamps.float()
+    begin = times - times.mean(1, keepdim=True)
     return {
         "zones": zone.repeat(*size, 1, 1, 1),
         "target": torch.ones(size, dtype=torch.bool),
-        "stopped": STOPPED + clip.timestamps.float(),
+        "stopped": STOPPED + begin,
     }
 
 

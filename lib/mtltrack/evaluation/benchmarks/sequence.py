@@ -35,6 +35,8 @@ class Sequence:
         one_based: the tracker's pixels count from 0, those of the annotation file from 1.
         timestamps: (N,) seconds, increasing, or None: frames come at TEST.FPS.
         zones: name -> (V, 2) polygon in 0-based frame pixels.
+        attributes: short names of what is hard about it, as the benchmark calls them ("OCC", "SV"); empty
+            where the benchmark has none.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Sequence:
     one_based: bool = False
     timestamps: Array | None = None
     zones: Mapping[str, Array] = field(default_factory=dict)
+    attributes: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         count = len(self.frames)

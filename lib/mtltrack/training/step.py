@@ -20,6 +20,7 @@ from mtltrack.training.audit.state import chance_and_buffers_kept
 from mtltrack.training.balancing.balancer import Balancer, in_order
 from mtltrack.training.balancing.rule import BalancingRule, Fixed
 from mtltrack.training.randomness import random_state, restore_random_state
+from mtltrack.training.signals import StopSignals
 from mtltrack.training.texts import listed
 from mtltrack.training.weighting import Counts, LossReport, label_counts, total_loss, world_size
 
@@ -38,6 +39,7 @@ class StepResult:
         weights: what the balancing rule did: the factor on each task, "<task>", and what its own limit made
             of its gradient, "<task>/clip"; empty with fixed weights.
         refused: why the step was not made, or None.
+        stop: the signal that asked any rank to leave, 0 for none; the same on every rank.
     """
 
     scalars: dict[str, Tensor]
@@ -46,6 +48,7 @@ class StepResult:
     outputs: dict[str, TaskOutput]
     weights: dict[str, Tensor] = field(default_factory=dict)
     refused: str | None = None
+    stop: int = 0
 
 
 class Watch(Protocol):
@@ -75,6 +78,7 @@ class StepRunner:
         watch: who looks at the gradients of single tasks, or None.
         rule: how the tasks are balanced; None for fixed weights.
         task_clip_norms: largest norm of single tasks' gradients, see `Balancer`.
+        stop: remembers the signals that ask this process to leave.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class StepRunner:
         watch: Watch | None = None,
         rule: BalancingRule | None = None,
         task_clip_norms: Mapping[str, float] | None = None,
+        stop: StopSignals | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.tracker = tracker
@@ -104,6 +109,7 @@ class StepRunner:
         self.mean, self.std = list(mean), list(std)
         self.max_norm = grad_clip_norm
         self.watch = watch
+        self.stop = stop or StopSignals()
         self.parameters = [parameter for parameter in tracker.parameters() if parameter.requires_grad]
         self.balancer = Balancer(
             accelerator,
@@ -156,7 +162,8 @@ class StepRunner:
             outputs=outputs,
             weights=balancer.weights(self.accelerator.device),
         )
-        if self._is_finite(result):
+        finite, result.stop = self._decide(result)
+        if finite:
             if self.max_norm > 0:
                 clip_grads_with_norm_(self.parameters, self.max_norm, result.grad_norm)
             balancer.before_update()
@@ -199,16 +206,20 @@ class StepRunner:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         return torch.as_tensor(get_total_norm(gradients), device=self.accelerator.device).detach()
 
-    def _is_finite(self, result: StepResult) -> bool:
-        """Tell, the same on every rank, whether the step may be made: a step's one wait for the device.
+    def _decide(self, result: StepResult) -> tuple[bool, int]:
+        """Tell, the same on every rank, whether the step may be made, and by which signal to leave after it.
 
-        A gradient scaler would skip the same steps, but in silence and without end, and batch statistics
-        would keep their trace; so they are refused here, which lowers its scale as well.
+        A step's one wait for the device and for the other ranks. A gradient scaler would skip the same steps,
+        but in silence and without end, and batch statistics would keep their trace; so they are refused here,
+        which lowers its scale as well.
         """
-        flag = (torch.isfinite(result.scalars["total"]) & torch.isfinite(result.grad_norm)).float()
-        if world_size() > 1:
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MIN)
-        return bool(flag.item())
+        finite = torch.isfinite(result.scalars["total"]) & torch.isfinite(result.grad_norm)
+        if world_size() == 1:
+            return bool(finite.item()), self.stop.number
+        flags = torch.stack([finite.float(), finite.new_tensor(-self.stop.number, dtype=torch.float32)])
+        torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MIN)
+        agreed, number = flags.tolist()
+        return bool(agreed), -int(number)
 
     def _refuse(self, reports: Sequence[LossReport], clips: Sequence[Clip]) -> str:
         """Leave the weights as they are, name the culprits and give up after too many refusals in a row."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mtltrack.core.config import config_from_dict, load_config
-from mtltrack.core.errors import ConfigError, MtltrackError
+from mtltrack.core.errors import ConfigError, MtltrackError, edit_distance
 
 
 def write(folder: Path, text: str, name: str = "mine.yaml") -> Path:
@@ -375,3 +375,42 @@ def test_wrong_option(tmp_path: Path, option: str, text: str) -> None:
 def test_keys_that_are_no_texts_are_refused(values: dict[Any, Any], where: str) -> None:
     with pytest.raises(ConfigError, match=where):
         config_from_dict(values)
+
+
+def test_a_misspelt_name_of_a_task_is_told_from_a_task_of_ones_own() -> None:
+    head = {"TYPE": "ClsHead"}
+    text = message({"TASKS": {"cl7": head}, "TRAIN": {"CLS_WEIGHT": 1}})
+    assert "TASKS holds no task 'cls'. TASKS has cl7. Did you mean 'cls'?" in text
+    text = message({"TASKS": {"cls": None, "plaet": None, "speed": None}})
+    assert text.startswith("1 problem ")
+    assert "TASKS.plaet: takes away a task that isn't there. Did you mean 'plate'?" in text
+    assert "TASKS.clr.TYPE: this key is needed; allowed: a text, not empty. Did you mean 'cls'?" in message(
+        {"TASKS": {"clr": {"HIDDEN_DIM": 3}}}
+    )
+    text = message({"TASKS": {"cls": head}, "TRAIN": {"PLATEN_WEIGHT": None, "SEG_WIEGHT": None}})
+    assert "TRAIN.PLATEN_WEIGHT: unknown key (found null)" in text and "mean 'PLATE_WEIGHT'?" in text
+    assert "TRAIN.SEG_WIEGHT: unknown key (found null). Did you mean 'SEG_WEIGHT'?" in text
+
+
+def test_a_misspelt_type_and_base_are_named(tmp_path: Path) -> None:
+    assert "It has TPE. Did you mean 'TYPE'?" in message({"TASKS": {"cls": {"TPE": "ClsHead"}}})
+    assert "It has TYP. Did you mean 'TYPE'?" in message({"DATA": {"TRANSFORMS": [{"TYP": "CastShadow"}]}})
+    assert "It has YTPE. Did you mean 'TYPE'?" in message({"TRAIN": {"WEIGHTING": {"YTPE": "dwa"}}})
+    path = write(tmp_path, "ABSE: other.yaml\n")
+    assert "mine.yaml:1: ABSE: unknown key (found 'other.yaml'). Did you mean 'BASE'?" in file_message(path)
+    assert "found 'ADAMV'; allowed: only 'ADAMW'." in message({"TRAIN": {"OPTIMIZER": "ADAMV"}})
+    assert "Did you mean 'ADAMW'?" in message({"TRAIN": {"OPTIMIZER": "ADAMV"}})
+
+
+def test_two_keys_that_are_as_near_are_both_named() -> None:
+    assert "Did you mean 'STAGE1_LR' or 'STAGE2_LR'?" in message({"TRAIN": {"STAGE_LR": 1}})
+    assert "Did you mean 'LR'?" in message({"TRAIN": {"RL": 1}})
+    assert "Did you mean" not in message({"TRAIN": {"X": 1}})
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "edits"),
+    [("LR", "RL", 1), ("kitten", "sitting", 3), ("", "ab", 2), ("same", "same", 0), ("ca", "abc", 3)],
+)
+def test_edits_between_two_names(a: str, b: str, edits: int) -> None:
+    assert edit_distance(a, b) == edit_distance(b, a) == edits

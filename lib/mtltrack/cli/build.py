@@ -131,6 +131,8 @@ def _build_history(cfg: Config, width: int) -> HistoryNetwork:
 def _build_heads(cfg: Config, box_head: nn.Module, width: int) -> dict[str, nn.Module]:
     """Build the task heads, each after those that it reads: it is told how wide their features are."""
     kinds = {task: HEADS.get(block.TYPE) for task, block in cfg.TASKS.items()}
+    for task, kind in kinds.items():
+        _check_name(cfg, task, kind)
     reads = {
         task: [name for name in getattr(kind, "reads", ()) if name in kinds] for task, kind in kinds.items()
     }
@@ -144,6 +146,30 @@ def _build_heads(cfg: Config, box_head: nn.Module, width: int) -> dict[str, nn.M
         heads[task] = _build_head(cfg, task, width, {name: value for name, value in widths.items() if value})
         widths[task] = getattr(heads[task], "feature_channels", None)
     return {task: heads[task] for task in cfg.TASKS}
+
+
+def _check_name(cfg: Config, task: str, kind: Any) -> None:
+    """Refuse a task by another name than that of the labels that its head learns, and one that lacks another.
+
+    Such labels are never there, which would show only after an epoch.
+
+    Raises:
+        ConfigError: names the task's line.
+    """
+    place = f"TASKS.{task} ({cfg.source_line(f'TASKS.{task}')})"
+    learned = getattr(kind, "task", task)
+    if learned != task:
+        raise ConfigError(
+            f"{place}: {cfg.TASKS[task].TYPE} learns the labels of the task {learned}, so that must be its "
+            f"name. Did you mean '{learned}'?"
+        )
+    others = [BOX, *cfg.TASKS]
+    for name in getattr(kind, "reads", ()):
+        if name not in others:
+            raise ConfigError(
+                f"{place}: the head reads '{name}', which isn't in TASKS.{did_you_mean(name, others)} Add "
+                f"TASKS.{name}, or take {task} out."
+            )
 
 
 def _build_head(cfg: Config, task: str, width: int, upstream_channels: dict[str, int]) -> nn.Module:

@@ -10,13 +10,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from mtltrack.core.errors import did_you_mean
+from mtltrack.core.errors import did_you_mean, nearest
 from mtltrack.core.schema import Train
 from mtltrack.core.schema_types import Section
-from mtltrack.core.yaml_source import KeyPath, Problem, Source, Tree, key_text
+from mtltrack.core.yaml_source import BASE_KEY, KeyPath, Problem, Source, Tree, key_text
 
 WEIGHT_KEY = re.compile(r"^[A-Z][A-Z0-9_]*_WEIGHT$")
 BOX_WEIGHTS = ("GIOU_WEIGHT", "L1_WEIGHT", "DFL_WEIGHT")
+USUAL_TASKS = ("cls", "seg", "plate", "ocr", "alert")
+"""Tasks with a head in this project; a weight of one of them is rather meant than a strange task's."""
 
 
 # --- unknown keys
@@ -24,13 +26,30 @@ BOX_WEIGHTS = ("GIOU_WEIGHT", "L1_WEIGHT", "DFL_WEIGHT")
 
 def take_unknown_keys(root: type[Section], source: Source, tree: Tree) -> list[Problem]:
     """Take every unknown key out of `tree` and return one problem for each."""
-    return list(_KeyCheck(root, source, _raw_tasks(tree)).problems_below(root, tree, ()))
+    tasks = _raw_tasks(tree)
+    taken_away = [name for name, block in _task_blocks(tree).items() if block is None]
+    check = _KeyCheck(root, source, tasks, [*taken_away, *USUAL_TASKS])
+    problems = list(check.problems_below(root, tree, ()))
+    return problems + list(_strange_absences(source, taken_away, tasks))
+
+
+def _strange_absences(source: Source, taken_away: list[str], tasks: list[str]) -> Iterator[Problem]:
+    """Yield a problem for each `TASKS.<name>: null` that looks as if another task was to be taken away."""
+    for name in taken_away:
+        near = did_you_mean(name, [*tasks, *USUAL_TASKS])
+        if near and name not in USUAL_TASKS:
+            place = source.place(("TASKS", name))
+            yield Problem(place, f"TASKS.{name}", f"takes away a task that isn't there.{near}")
+
+
+def _task_blocks(tree: Tree) -> dict[str, Any]:
+    tasks = tree.get("TASKS")
+    return tasks if isinstance(tasks, dict) else {}
 
 
 def _raw_tasks(tree: Tree) -> list[str]:
     """Return the names in TASKS as written, and cls where MODEL.CLS_HEAD stands for it."""
-    tasks = tree.get("TASKS")
-    names = [name for name, block in tasks.items() if block is not None] if isinstance(tasks, dict) else []
+    names = [name for name, block in _task_blocks(tree).items() if block is not None]
     model = tree.get("MODEL")
     if isinstance(model, dict) and model.get("CLS_HEAD") is not None and "cls" not in names:
         names.append("cls")
@@ -44,12 +63,14 @@ class _KeyCheck:
         root: the section of the whole tree.
         source: where the keys stand.
         tasks: names of the tasks, whose weights are keys of TRAIN.
+        absent: names of tasks that aren't there, whose weights may stand there without a value.
     """
 
-    def __init__(self, root: type[Section], source: Source, tasks: list[str]) -> None:
+    def __init__(self, root: type[Section], source: Source, tasks: list[str], absent: list[str]) -> None:
         self.source = source
         self.tasks = tasks
-        self.weights = [f"{task.upper()}_WEIGHT" for task in tasks]
+        self.weights = _weights_of(tasks)
+        self.absent_weights = _weights_of(absent)
         self.homes = _homes(root)
 
     def problems_below(self, section: type[Section], tree: Tree, path: KeyPath) -> Iterator[Problem]:
@@ -65,7 +86,7 @@ class _KeyCheck:
                 continue
             value = tree.pop(key)
             if section is Train and WEIGHT_KEY.match(key):
-                if value is None:
+                if value is None and key in self.absent_weights:
                     continue  # so that an option can take a weight away together with its task
                 text = self._unknown_weight(key, value)
             else:
@@ -75,7 +96,12 @@ class _KeyCheck:
     def _unknown_weight(self, key: str, value: Any) -> str:
         task = key.removesuffix("_WEIGHT").lower()
         known = [*BOX_WEIGHTS, *self.weights]
-        near = did_you_mean(task, [key.removesuffix("_WEIGHT") for key in known]).replace("'?", "_WEIGHT'?")
+        strangers = [name for name in self.tasks if name not in USUAL_TASKS]
+        weighed = {*known, *(self.absent_weights if value is None else ())}
+        near = did_you_mean(task, [name.removesuffix("_WEIGHT") for name in weighed])
+        near = re.sub(r"'( or|\?)", r"_WEIGHT'\1", near)
+        if task in USUAL_TASKS and nearest(task, strangers):
+            near = f" TASKS has {nearest(task, strangers)[0]}.{did_you_mean(task, [task])}"
         if not near:
             near = f" To add the task: TASKS: {{{task}: {{TYPE: <head>}}}}."
         allowed = ", ".join(known)
@@ -83,12 +109,18 @@ class _KeyCheck:
         return f"unknown key {found}: TASKS holds no task '{task}'.{near} Allowed weights: {allowed}."
 
     def _unknown_key(self, key: str, value: Any, known: set[str], path: KeyPath) -> str:
-        near = did_you_mean(key, known | ({"CLS_WEIGHT"} if path == ("TRAIN",) else set()))
+        known = known | ({BASE_KEY} if not path else set())
+        more = {"CLS_WEIGHT", *self.absent_weights} if path == ("TRAIN",) else set()
+        near = did_you_mean(key, known | more)
         if key in self.homes:
             near = f" This key belongs at {' or '.join(self.homes[key][:4])}."
         where = key_text(path) or "a configuration"
         allowed = ", ".join(sorted(known))
         return f"unknown key (found {show(value)}).{near} Allowed in {where}: {allowed}."
+
+
+def _weights_of(tasks: list[str]) -> list[str]:
+    return [f"{task.upper()}_WEIGHT" for task in tasks]
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:
@@ -122,9 +154,11 @@ def type_problems(root: type[BaseModel], error: ValidationError, source: Source)
         path = _error_path(detail)
         if detail["type"] == "missing":
             node = _schema_at(schema, path)
-            yield Problem(
-                source.place(path), key_text(path), f"this key is needed; allowed: {describe(schema, node)}."
-            )
+            near = _misspelt_key(str(path[-1]), source.value(path[:-1]))
+            if not near and path[0] == "TASKS" and path[1] not in USUAL_TASKS:
+                near = did_you_mean(str(path[1]), USUAL_TASKS)
+            text = f"this key is needed; allowed: {describe(schema, node)}.{near}"
+            yield Problem(source.place(path), key_text(path), text)
         elif "[key]" in detail["loc"]:
             text = "a task's name is written in small letters, digits and _, and begins with a letter"
             yield Problem(source.place(path), key_text(path), text)
@@ -132,9 +166,18 @@ def type_problems(root: type[BaseModel], error: ValidationError, source: Source)
             found = source.value(path)
             node = _schema_at(schema, path)
             near = did_you_mean(found, _choices(schema, node)) if isinstance(found, str) else ""
+            near = near or _misspelt_key("TYPE", found)
             about = f" {node['description']}" if "const" in node else ""
             text = f"found {show(found)}; allowed: {describe(schema, node)}.{about}{near}"
             yield Problem(source.place(path), key_text(path), text)
+
+
+def _misspelt_key(key: str, mapping: Any) -> str:
+    """Return which key of a mapping may be a misspelling of one that it needs and doesn't have."""
+    if not isinstance(mapping, dict) or key in mapping:
+        return ""
+    written = next((name for name in mapping if nearest(str(name), [key])), None)
+    return "" if written is None else f" It has {written}.{did_you_mean(str(written), [key])}"
 
 
 def take_refused(error: ValidationError, tree: Tree) -> list[KeyPath]:
@@ -185,7 +228,8 @@ def _child(node: dict[str, Any], key: str | int) -> dict[str, Any] | None:
 
 def _choices(schema: dict[str, Any], node: dict[str, Any]) -> list[str]:
     options = [_resolve(schema, option) for option in node.get("anyOf", [node])]
-    return [choice for option in options for choice in option.get("enum", []) if isinstance(choice, str)]
+    choices = [choice for option in options for choice in [*option.get("enum", []), option.get("const")]]
+    return [choice for choice in choices if isinstance(choice, str)]
 
 
 def describe(schema: dict[str, Any], node: dict[str, Any]) -> str:

@@ -34,7 +34,42 @@ class UnknownNameError(MtltrackError, KeyError):
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """Return " Did you mean 'X'?" for the nearest candidate, or "" when none is near."""
-    by_lower = {candidate.lower(): candidate for candidate in candidates}
-    near = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
-    return f" Did you mean '{by_lower[near[0]]}'?" if near else ""
+    """Return " Did you mean 'X'?" for the nearest candidate, or "" when none is near.
+
+    Few edits go before a large share of equal letters: RL is LR with two letters exchanged, though only half
+    of it agrees. Two that are as near as each other are both named.
+    """
+    near = nearest(name, candidates)
+    return f" Did you mean {' or '.join(repr(candidate) for candidate in near)}?" if near else ""
+
+
+def nearest(name: str, candidates: Iterable[str]) -> list[str]:
+    """Return the candidates that `name` may be a misspelling of, at most two; the case doesn't matter."""
+    by_lower = {candidate.lower(): candidate for candidate in sorted(candidates)}
+    wrong = name.lower()
+    edits = {known: edit_distance(wrong, known) for known in by_lower}
+    least = min(edits.values(), default=0)
+    if least <= max(1, len(wrong) // 4) and least < len(wrong):
+        alike = {known: difflib.SequenceMatcher(None, wrong, known).ratio() for known in edits}
+        found = sorted((known for known in edits if edits[known] == least), key=lambda known: -alike[known])
+        found = found[:2]
+    else:
+        found = difflib.get_close_matches(wrong, list(by_lower), n=1, cutoff=0.6)
+    return [by_lower[known] for known in found]
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Return how many characters must be inserted, left out, replaced or exchanged with their neighbours.
+
+    No part of the text is edited twice (optimal string alignment).
+    """
+    rows = [list(range(len(b) + 1))]
+    for i, letter in enumerate(a, start=1):
+        row = [i]
+        for j, other in enumerate(b, start=1):
+            best = min(rows[-1][j] + 1, row[-1] + 1, rows[-1][j - 1] + (letter != other))
+            if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == other:
+                best = min(best, rows[-2][j - 2] + 1)
+            row.append(best)
+        rows.append(row)
+    return rows[-1][-1]

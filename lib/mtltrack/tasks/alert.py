@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtltrack.core.errors import ConfigError
+from mtltrack.core.errors import ConfigError, did_you_mean
 from mtltrack.core.precision import in_full
 from mtltrack.core.registry import HEADS
 from mtltrack.core.rle import decode_mask
@@ -66,6 +66,7 @@ class AlertHead(nn.Module):
         min_score: online, a frame with a lower score of the box head counts as one without the target.
     """
 
+    task = "alert"
     reads: tuple[str, ...] = ("box",)
     decode_keys: tuple[str, ...] = ("logit", "stopped", "overlap", "speed")
     boundaries: ClassVar[dict[str, str]] = {
@@ -196,7 +197,8 @@ class AlertHead(nn.Module):
 def _check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
     for key, (value, allowed) in choices.items():
         if value not in allowed:
-            raise ConfigError(f"TASKS.alert.{key} is '{value}'; allowed: {', '.join(allowed)}")
+            near = did_you_mean(str(value), allowed)
+            raise ConfigError(f"TASKS.alert.{key} is '{value}'; allowed: {', '.join(allowed)}.{near}")
 
 
 def _check_scales(**scales: float) -> None:

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from mtltrack.core.conditions import UNLABELLED, condition_names, normal_index
+from mtltrack.core.errors import did_you_mean
 from mtltrack.core.precision import in_full
 from mtltrack.core.registry import HEADS, LOSSES
 from mtltrack.core.types import Clip, TaskOutput, Tokens
 from mtltrack.metrics.classification import ConditionMetrics, confusion_figure
+
+LABELS = ("single", "multi")
 
 
 @HEADS.register_module()
@@ -37,6 +40,7 @@ class ClsHead(nn.Module):
         label_smoothing: share of LABEL_SMOOTH that goes to all classes alike.
     """
 
+    task = "cls"
     reads: tuple[str, ...] = ()
     decode_keys: tuple[str, ...] = ("logits",)
 
@@ -54,8 +58,9 @@ class ClsHead(nn.Module):
         label_smoothing: float = 0.1,
     ) -> None:
         super().__init__()
-        if labels not in ("single", "multi"):
-            raise ValueError(f"TASKS.cls.LABELS is '{labels}'; allowed: single, multi")
+        if labels not in LABELS:
+            near = did_you_mean(labels, LABELS)
+            raise ValueError(f"TASKS.cls.LABELS is '{labels}'; allowed: {', '.join(LABELS)}.{near}")
         names = tuple(class_names or condition_names())
         if len(names) != num_classes:
             raise ValueError(

@@ -62,6 +62,7 @@ class OCRHead(nn.Module):
         ConfigError: an argument is out of range, or the clip has no detail view.
     """
 
+    task = "ocr"
     reads: tuple[str, ...] = ("plate",)
     decode_keys: tuple[str, ...] = ("logits",)
     needs_detail = True  # online the detail view is only cut for heads that say so

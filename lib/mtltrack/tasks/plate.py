@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from mtltrack.core.errors import ConfigError
+from mtltrack.core.errors import ConfigError, did_you_mean
 from mtltrack.core.precision import in_full
 from mtltrack.core.registry import HEADS, LOSSES
 from mtltrack.core.types import Clip, FrameContext, TaskOutput, Tokens
@@ -74,6 +74,7 @@ class PlateHead(nn.Module):
         ConfigError: an argument is out of range.
     """
 
+    task = "plate"
     reads: tuple[str, ...] = ("box",)
     decode_keys: tuple[str, ...] = ("presence", "cxcywh")
     needs_detail = True  # online the detail view is only cut for heads that say so
@@ -293,7 +294,8 @@ def _boxes_in_search(centre: Tensor, size: Tensor, view: Tensor) -> Tensor:
 
 def _check_choice(key: str, found: str, allowed: Sequence[str]) -> None:
     if found not in allowed:
-        raise ConfigError(f"TASKS.plate.{key} is '{found}'; allowed: {', '.join(allowed)}")
+        near = did_you_mean(str(found), allowed)
+        raise ConfigError(f"TASKS.plate.{key} is '{found}'; allowed: {', '.join(allowed)}.{near}")
 
 
 def _check_sizes(

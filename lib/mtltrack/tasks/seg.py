@@ -53,6 +53,7 @@ class SegHead(nn.Module):
         ConfigError: an argument is out of range, or the box head offers no features.
     """
 
+    task = "seg"
     reads: tuple[str, ...] = (BOX,)
     decode_keys: tuple[str, ...] = ("logits",)
     boundaries: ClassVar[dict[str, str]] = {

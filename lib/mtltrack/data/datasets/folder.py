@@ -35,6 +35,7 @@ from mtltrack.data.recent import Recent
 from mtltrack.data.sequences import SequenceInfo
 from mtltrack.data.stores import Store, open_store
 
+OTB = "otb"
 PREFERRED = "groundtruth_rect.txt"
 _ONE_OF_SEVERAL = re.compile(r"groundtruth_rect\.(\d+)\.txt$")
 
@@ -75,9 +76,11 @@ class FolderSequences(StoredSequences):
         name: str = "folder",
     ) -> None:
         super().__init__(open_store(root))
-        if fps <= 0 or conditions not in (None, "otb"):
+        if fps <= 0 or conditions not in (None, OTB):
+            near = did_you_mean(str(conditions), [OTB]) if conditions is not None else ""
             raise ConfigError(
-                f"FolderSequences needs FPS above 0, CONDITIONS otb or null; found {fps}, {conditions!r}"
+                f"FolderSequences needs FPS above 0, CONDITIONS otb or null; found {fps}, "
+                f"{conditions!r}.{near}"
             )
         self.name = name
         self.fps = fps
@@ -88,7 +91,7 @@ class FolderSequences(StoredSequences):
         self._require_names("sequence folders with a groundtruth*.txt")
         self._entries = [entries[entry] for entry in self.names]
         self._image_keys: Recent[list[str]] = Recent()
-        self._flags_of = self._read_attributes(attributes) if conditions == "otb" else {}
+        self._flags_of = self._read_attributes(attributes) if conditions == OTB else {}
 
     def _read_attributes(self, path: str | Path | None) -> dict[str, np.ndarray]:
         """Return sequence -> (10,) flags, of the sequences that have attributes."""

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtltrack.core.errors import ConfigError, DataError
+from mtltrack.core.errors import ConfigError, DataError, did_you_mean
 from mtltrack.core.registry import DATASETS
 from mtltrack.data.annotations import decode_text
 from mtltrack.data.datasets.base import StoredSequences, present
@@ -52,7 +52,8 @@ class Got10k(StoredSequences):
         self, root: str | Path, split: str = "train_full", split_file: str | Path | None = None
     ) -> None:
         if split not in SPLITS:
-            raise ConfigError(f"SPLIT of GOT-10k is '{split}'. Choose one of {', '.join(SPLITS)}.")
+            near = did_you_mean(split, SPLITS)
+            raise ConfigError(f"SPLIT of GOT-10k is '{split}'.{near} Choose one of {', '.join(SPLITS)}.")
         super().__init__(open_store(root))
         self.name = f"got10k_{split}"
         self.part = "val" if split == "official_val" else "train"

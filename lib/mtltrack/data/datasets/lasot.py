@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtltrack.core.errors import ConfigError
+from mtltrack.core.errors import ConfigError, did_you_mean
 from mtltrack.core.registry import DATASETS
 from mtltrack.data.datasets.base import StoredSequences, present
 from mtltrack.data.sequences import SequenceInfo
@@ -44,7 +44,8 @@ class Lasot(StoredSequences):
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         if split not in SPLITS:
-            raise ConfigError(f"SPLIT of LaSOT is '{split}'. Choose one of {', '.join(SPLITS)}.")
+            near = did_you_mean(split, SPLITS)
+            raise ConfigError(f"SPLIT of LaSOT is '{split}'.{near} Choose one of {', '.join(SPLITS)}.")
         super().__init__(open_store(root))
         self.name = "lasot"
         test = set(lasot_test_names())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtltrack.core.alphabets import normalise_text
-from mtltrack.core.errors import ConfigError, DataError
+from mtltrack.core.errors import ConfigError, DataError, did_you_mean
 from mtltrack.core.registry import DATASETS
 from mtltrack.data.annotations import decode_text
 from mtltrack.data.datasets.base import StoredSequences
@@ -64,7 +64,7 @@ class PlateCrops(StoredSequences):
         if split not in SPLITS or test_every < 2:
             raise ConfigError(
                 f"PlateCrops needs SPLIT of {', '.join(SPLITS)} and TEST_EVERY of at least 2; found "
-                f"'{split}' and {test_every}"
+                f"'{split}' and {test_every}.{'' if split in SPLITS else did_you_mean(split, SPLITS)}"
             )
         self.name = name
         self.labels = labels

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mtltrack.core.alphabets import normalise_text
-from mtltrack.core.errors import ConfigError, DataError
+from mtltrack.core.errors import ConfigError, DataError, did_you_mean
 from mtltrack.core.registry import DATASETS
 from mtltrack.data.annotations import decode_text
 from mtltrack.data.datasets.plate_stills import Box, PlateStills, nearest_format, plate_sizes
@@ -66,7 +66,7 @@ class PlateScenes(PlateStills):
         if split not in SPLITS or test_every < 2:
             raise ConfigError(
                 f"PlateScenes needs SPLIT train, test or all, and TEST_EVERY of at least 2; found {split!r} "
-                f"and {test_every}"
+                f"and {test_every}.{'' if split in SPLITS else did_you_mean(split, SPLITS)}"
             )
         keys = self._label_keys(folders)
         groups: dict[str, int] = {}  # text of a plate -> its photograph's number

@@ -13,13 +13,8 @@ import torch
 from mtltrack.core.errors import DataError
 from mtltrack.core.registry import METRICS
 from mtltrack.metrics import got10k
-from mtltrack.metrics.success import (
-    OnePassEvaluation,
-    curves,
-    fill_empty_predictions,
-    sequence_errors,
-    valid_frames,
-)
+from mtltrack.metrics.preparation import fill_empty_predictions, valid_frames
+from mtltrack.metrics.success import OnePassEvaluation, curves, sequence_errors
 
 TRUTH = np.array([[10.0, 10, 20, 10]] * 4)
 
@@ -38,7 +33,15 @@ def test_curves_by_hand() -> None:
     found = curves(errors)
     # 3 frames of 4 above 0 to 0.40 (9 thresholds), 2 above 0.45 to 0.95 (11), none above 1
     assert found.scores() == pytest.approx(
-        {"AUC": (9 * 0.75 + 11 * 0.5) / 21, "OP50": 0.5, "OP75": 0.5, "Precision": 0.75, "NormPrecision": 0.5}
+        {
+            "AUC": (9 * 0.75 + 11 * 0.5) / 21,
+            "OP50": 0.5,
+            "OP75": 0.5,
+            "Precision": 0.75,
+            "NormPrecision": 0.5,
+            # two frames of 4 up to 0.39 (40 thresholds), three from 0.40 on (11)
+            "NormPrecisionAUC": (40 * 0.5 + 11 * 0.75) / 51,
+        }
     )
     assert found.precision[7] == 0.5 and found.precision[8] == 0.75 and found.norm_precision[50] == 0.75
     assert errors.average_overlap == pytest.approx((2 + 3 / 7) / 4)

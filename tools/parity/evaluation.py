@@ -28,6 +28,7 @@ from mtltrack.metrics.success import (
 )
 
 TOLERANCE = 1e-6
+SCORES = ("AUC", "OP50", "OP75", "Precision", "NormPrecision")
 IMAGE_SIZE = (1280.0, 720.0)  # of the rendered sequences that the references are about
 
 
@@ -183,8 +184,9 @@ def _compare_case(
         return [_number(item) / 100.0 for item in _flat(expected[key][index])]
 
     mean = average_curves(each)
-    for key, value in mean.scores().items():
-        compare_numbers(report, f"{label} {key}", value, percent(key))
+    scores = mean.scores()
+    for key in SCORES:
+        compare_numbers(report, f"{label} {key}", scores[key], percent(key))
     compare_numbers(report, f"{label} success curve", mean.success, percent("success_curve"))
     compare_numbers(report, f"{label} precision curve", mean.precision, percent("precision_curve"))
     compare_numbers(report, f"{label} normalised curve", mean.norm_precision, percent("norm_precision_curve"))

@@ -9,59 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtltrack.core.errors import DataError, did_you_mean
+from mtltrack.core.errors import DataError
 from mtltrack.core.registry import METRICS
-from mtltrack.metrics.boxes import as_boxes, centre_error, normalised_centre_error, overlap
+from mtltrack.metrics.boxes import centre_error, normalised_centre_error, overlap
+from mtltrack.metrics.preparation import Protocol, Rows, Validity, prepare, protocol_for, valid_frames
+from mtltrack.metrics.preparation import match_length as match_length
+from mtltrack.metrics.ragged import Indices, count_above, count_within, lengths_of, segment_sums
 
 Array = NDArray[np.float64]
-Validity = Literal["size", "all"]
 
 OVERLAP_THRESHOLDS = np.arange(21) * 0.05
 CENTRE_THRESHOLDS = np.arange(51) * 1.0
 NORMALISED_THRESHOLDS = np.arange(51) / 100.0
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How one benchmark's results are read.
-
-    Attributes:
-        name: the benchmark.
-        allow_nan_truth: rows of NaN in the ground truth are frames without a target instead of an error.
-        pad_short: predictions shorter than the ground truth are padded with empty boxes instead of an error.
-        needs_visibility: the benchmark can't be scored without visibility flags.
-        invalid_centre_error: the centre error given to a frame without a valid target.
-        hidden_is_miss: frames whose visibility flag is 0 have infinite centre errors.
-    """
-
-    name: str
-    allow_nan_truth: bool = False
-    pad_short: bool = True
-    needs_visibility: bool = False
-    invalid_centre_error: float = np.inf
-    hidden_is_miss: bool = False
-
-
-_SPECIAL = {
-    # QUIRK: centre error -1 is below every threshold, so a UAV frame without a target counts as precise.
-    "uav": Protocol("uav", allow_nan_truth=True, invalid_centre_error=-1.0),
-    "lasot": Protocol("lasot", pad_short=False, needs_visibility=True, hidden_is_miss=True),
-}
-
-
-def protocol_for(benchmark: str) -> Protocol:
-    """Return the rules for a benchmark's name; every name but `lasot` and `uav` has the common ones."""
-    return _SPECIAL.get(benchmark, Protocol(benchmark))
+ONE_SEQUENCE = np.zeros(1, dtype=np.int64)  # where the sequences start when there is one
 
 
 @dataclass(frozen=True)
 class SequenceErrors:
-    """Per-frame errors of one sequence.
+    """Per-frame errors of one sequence, or of several one after another.
 
     Attributes:
         overlap: (N,) in [0, 1]; -1 where the frame is invalid.
@@ -78,57 +47,14 @@ class SequenceErrors:
     @property
     def average_overlap(self) -> float:
         """Mean overlap over the valid frames; NaN when there is none."""
-        return float(self.overlap[self.valid].mean()) if self.valid.any() else float("nan")
+        return float(average_overlaps(self, ONE_SEQUENCE)[0])
 
 
-def fill_empty_predictions(pred_xywh: Array, skip: NDArray[np.bool_]) -> Array:
-    """Return predictions in which a box of zero width or height repeats the prediction before it.
-
-    Frame 0 is never replaced: an empty first prediction is handed on to an empty second one (as in the
-    published analysis, which writes the true box into frame 0 only afterwards).
-
-    Args:
-        pred_xywh: (N, 4) pixels.
-        skip: (N,) bool, frames that keep their box (those whose ground truth is NaN).
-    """
-    empty = (pred_xywh[:, 2:] == 0.0).any(axis=1) & ~skip
-    empty[:1] = False
-    source = np.maximum.accumulate(np.where(empty, 0, np.arange(len(pred_xywh))))
-    return pred_xywh[source]
-
-
-def match_length(pred_xywh: Array, length: int, *, pad: bool) -> Array:
-    """Return exactly `length` rows: the surplus is cut off; a shortage is padded with zeros, or raises
-    `DataError`.
-    """
-    missing = length - len(pred_xywh)
-    if missing <= 0:
-        return pred_xywh[:length]
-    if not pad:
-        raise DataError(f"the results have {len(pred_xywh)} boxes, the ground truth has {length}")
-    return np.concatenate([pred_xywh, np.zeros((missing, 4))])
-
-
-def _check_inputs(pred: Array, truth: Array, visible: object, protocol: Protocol) -> None:
-    """Raise `DataError` for boxes that the published analysis refuses as well."""
-    if len(pred) == 0 or len(truth) == 0:
-        raise DataError(f"nothing to score: {len(pred)} predicted boxes, {len(truth)} true boxes")
-    bad = np.isnan(pred).any(axis=1) | (pred[:, 2:] < 0.0).any(axis=1)
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise DataError(
-            f"predicted boxes must be numbers with w, h >= 0; line {row + 1} holds {pred[row].tolist()} "
-            f"({int(bad.sum())} such lines)"
-        )
-    missing = np.isnan(truth).any(axis=1)
-    if missing.any() and not protocol.allow_nan_truth:
-        raise DataError(
-            f"the ground truth is NaN in line {int(np.argmax(missing)) + 1} ({int(missing.sum())} such), "
-            f"which the rules of '{protocol.name}' don't allow; write frames without a target as 0,0,0,0 "
-            "(NaN: only in uav)"
-        )
-    if protocol.needs_visibility and visible is None:
-        raise DataError(f"'{protocol.name}' is scored with visibility flags, one a frame; none were given")
+def average_overlaps(errors: SequenceErrors, starts: Indices) -> Array:
+    """Return the mean overlap (S,) over the valid frames of each sequence; NaN where there is none."""
+    total = segment_sums(np.where(errors.valid, errors.overlap, 0.0), starts)
+    number = segment_sums(errors.valid.astype(np.float64), starts)
+    return np.divide(total, number, out=np.full(len(starts), np.nan), where=number > 0.0)
 
 
 def sequence_errors(
@@ -154,58 +80,41 @@ def sequence_errors(
             counts as a hit; False gives it an infinite error.
 
     Raises:
-        DataError: NaN or negative predictions, NaN ground truth, too few predictions, missing visibility
-            flags, each where the protocol forbids it.
+        DataError: infinite boxes, NaN or negative predictions, and where the protocol forbids it NaN ground
+            truth, too few predictions or missing visibility flags.
     """
     rules = protocol_for(protocol) if isinstance(protocol, str) else protocol
-    pred, truth = as_boxes(pred_xywh, "predictions"), as_boxes(true_xywh, "the ground truth")
-    _check_inputs(pred, truth, visible, rules)
-    given = min(len(pred), len(truth))
-    skip = np.zeros(len(pred), dtype=bool)
-    skip[:given] = np.isnan(truth[:given]).any(axis=1)
-    pred = match_length(fill_empty_predictions(pred, skip), len(truth), pad=rules.pad_short)
-    pred[0] = truth[0]
-
-    valid = valid_frames(truth, visible, validity)
-    errors = [overlap(pred, truth), centre_error(pred, truth), normalised_centre_error(pred, truth)]
-    errors[0][~valid] = -1.0
-    errors[1][~valid] = rules.invalid_centre_error if invalid_counts_as_hit else np.inf
-    # QUIRK: -1 is below every threshold of the normalised precision curve.
-    errors[2][~valid] = -1.0 if invalid_counts_as_hit else np.inf
-    if rules.hidden_is_miss and visible is not None:
-        hidden = np.asarray(visible, dtype=np.float64).reshape(-1) == 0
-        errors[1][hidden] = errors[2][hidden] = np.inf
-    return SequenceErrors(errors[0], errors[1], errors[2], valid)
+    rows = prepare([pred_xywh], [true_xywh], [visible], rules)
+    return errors_of_rows(rows, rules, validity, invalid_counts_as_hit)
 
 
-def valid_frames(true_xywh: Array, visible: object = None, validity: Validity = "size") -> NDArray[np.bool_]:
-    """Return (N,) bool: the frames whose true box is a target, see `sequence_errors`."""
-    if validity not in ("size", "all"):
-        raise DataError(
-            f"validity must be 'size' or 'all', not '{validity}'.{did_you_mean(validity, ['size', 'all'])}"
-        )
-    with np.errstate(invalid="ignore"):
-        valid: NDArray[np.bool_] = np.all(true_xywh[:, 2:] > 0.0, axis=1)
-        if validity == "all":
-            valid = valid & np.all(true_xywh[:, :2] > 0.0, axis=1)
-    if visible is None:
-        return valid
-    flags = np.asarray(visible, dtype=np.float64).reshape(-1) != 0
-    if flags.shape != valid.shape:
-        raise DataError(
-            f"{len(valid)} true boxes but {flags.size} visibility flags; there must be one a frame"
-        )
-    return valid & flags
+def errors_of_rows(
+    rows: Rows, rules: Protocol, validity: Validity = "size", invalid_counts_as_hit: bool = True
+) -> SequenceErrors:
+    """Compare the boxes of prepared sequences frame by frame, see `sequence_errors`."""
+    pred, truth = rows.pred_xywh, rows.true_xywh
+    valid = valid_frames(truth, rows.visible, validity)
+    errors = SequenceErrors(
+        overlap(pred, truth), centre_error(pred, truth), normalised_centre_error(pred, truth), valid
+    )
+    if not valid.all():
+        errors.overlap[~valid] = -1.0
+        errors.centre[~valid] = rules.invalid_centre_error if invalid_counts_as_hit else np.inf
+        # QUIRK: -1 is below every threshold of the normalised precision curve.
+        errors.centre_norm[~valid] = -1.0 if invalid_counts_as_hit else np.inf
+        if rules.hidden_is_miss and rows.visible is not None:
+            errors.centre[~rows.visible] = errors.centre_norm[~rows.visible] = np.inf
+    return errors
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Share of frames that pass each threshold, of one sequence or averaged over many.
+    """Share of frames that pass each threshold, of one sequence, averaged over many, or a row for each of S.
 
     Attributes:
-        success: (21,) overlap > 0, 0.05, ... 1.
-        precision: (51,) centre error <= 0, 1, ... 50 pixels.
-        norm_precision: (51,) normalised centre error <= 0, 0.01, ... 0.5.
+        success: (21,) or (S, 21) overlap > 0, 0.05, ... 1.
+        precision: (51,) or (S, 51) centre error <= 0, 1, ... 50 pixels.
+        norm_precision: (51,) or (S, 51) normalised centre error <= 0, 0.01, ... 0.5.
     """
 
     success: Array
@@ -213,13 +122,22 @@ class Curves:
     norm_precision: Array
 
     def scores(self) -> dict[str, float]:
-        """Return AUC, OP50, OP75, Precision (20 px) and NormPrecision (0.2) in [0, 1]."""
+        """Return the scores in [0, 1] of one sequence or of a mean.
+
+        AUC, OP50, OP75, Precision (20 px), NormPrecision (0.2) and NormPrecisionAUC (mean of the curve from 0
+        to 0.5, which TrackingNet and the GOT-10k toolkit call normalised precision).
+        """
+        return {name: float(score) for name, score in self.scores_of_each().items()}
+
+    def scores_of_each(self) -> dict[str, Array]:
+        """Return the same scores (S,) of each sequence."""
         return {
-            "AUC": float(self.success.mean()),
-            "OP50": float(self.success[10]),
-            "OP75": float(self.success[15]),
-            "Precision": float(self.precision[20]),
-            "NormPrecision": float(self.norm_precision[20]),
+            "AUC": self.success.mean(axis=-1),
+            "OP50": self.success[..., 10],
+            "OP75": self.success[..., 15],
+            "Precision": self.precision[..., 20],
+            "NormPrecision": self.norm_precision[..., 20],
+            "NormPrecisionAUC": self.norm_precision.mean(axis=-1),
         }
 
 
@@ -235,13 +153,31 @@ def curves(errors: SequenceErrors, *, exclude_invalid: bool = False) -> Curves:
     Raises:
         DataError: `exclude_invalid` and the sequence has no valid frame.
     """
-    length = int(errors.valid.sum()) if exclude_invalid else len(errors.valid)
-    if length == 0:
-        raise DataError("no frame of the sequence has a valid target, so that nothing is left to score")
+    each = curves_of_each(errors, ONE_SEQUENCE, exclude_invalid=exclude_invalid)
+    return Curves(each.success[0], each.precision[0], each.norm_precision[0])
+
+
+def curves_of_each(
+    errors: SequenceErrors,
+    starts: Indices,
+    *,
+    exclude_invalid: bool = False,
+    names: Sequence[str] | None = None,
+) -> Curves:
+    """Return the curves of sequences that stand one after another, a row for each; see `curves`."""
+    lengths = lengths_of(starts, len(errors.valid))
+    if exclude_invalid:
+        lengths = segment_sums(errors.valid.astype(np.int64), starts)
+    if not lengths.all():
+        name = f"sequence '{names[int(np.argmin(lengths))]}': " if names is not None else ""
+        raise DataError(
+            f"{name}no frame of the sequence has a valid target, so that nothing is left to score"
+        )
+    divisor = lengths[:, None]
     return Curves(
-        success=(errors.overlap[:, None] > OVERLAP_THRESHOLDS).sum(axis=0) / length,
-        precision=(errors.centre[:, None] <= CENTRE_THRESHOLDS).sum(axis=0) / length,
-        norm_precision=(errors.centre_norm[:, None] <= NORMALISED_THRESHOLDS).sum(axis=0) / length,
+        success=count_above(errors.overlap, OVERLAP_THRESHOLDS, starts) / divisor,
+        precision=count_within(errors.centre, CENTRE_THRESHOLDS, starts) / divisor,
+        norm_precision=count_within(errors.centre_norm, NORMALISED_THRESHOLDS, starts) / divisor,
     )
 
 
@@ -258,7 +194,7 @@ def average_curves(items: Sequence[Curves]) -> Curves:
 
 @METRICS.register_module()
 class OnePassEvaluation:
-    """Accumulates sequences and answers the five scores.
+    """Accumulates sequences and answers the scores of `Curves.scores`.
 
     Args:
         protocol: the benchmark whose rules hold.
@@ -303,4 +239,11 @@ class OnePassEvaluation:
         """Return the scores over all sequences; `mIoU` is the mean over sequences of the mean overlap of
         valid frames.
         """
-        return {**average_curves(self.sequences).scores(), "mIoU": float(np.nanmean(self.mean_overlaps))}
+        return {**average_curves(self.sequences).scores(), "mIoU": mean_of_known(self.mean_overlaps)}
+
+
+def mean_of_known(values: Sequence[float] | Array) -> float:
+    """Return the mean of the values that aren't NaN; NaN when there is none."""
+    known = np.asarray(values, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -135,7 +135,7 @@ class Benchmark:
     Attributes:
         name: as in `--dataset`; a folder's own name for a folder of sequences.
         sequences: in order.
-        protocol: whose scoring rules hold, see `mtltrack.metrics.success.protocol_for`.
+        protocol: whose scoring rules hold, see `mtltrack.metrics.preparation.protocol_for`.
         notes: what the user should know, for example sequences that are missing on the disk.
     """
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -14,6 +17,10 @@ from mtltrack.core.errors import ConfigError
 SINGLE = "single"
 MULTIPLE = "multiple"
 MULTI_NODE = "multi_node"
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"  # torchrun's: how often the processes have been started again
+TIMEOUT = 1800.0
+LAUNCHED = "MTLTRACK_LAUNCHED"  # when the command was given, seconds since 1970
+MEETING = "mtltrack"
 
 
 def add_launch_options(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +39,27 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--rank", type=int, help="multi_node: number of this machine, from 0")
     group.add_argument("--ip", default="127.0.0.1", help="multi_node: address of machine 0 (127.0.0.1)")
     group.add_argument("--port", type=int, default=20000, help="multi_node: a free port of machine 0 (20000)")
+    group.add_argument(
+        "--local_addr", help="multi_node with --max-restarts: this machine's address (its name)"
+    )
+    group.add_argument(
+        "--max-restarts",
+        type=int,
+        default=0,
+        help="multiple, multi_node: when a process dies, start all of them again up to so many times; they go "
+        "on from the newest checkpoint (0)",
+    )
+
+
+def add_timeout_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that every process of a training reads itself."""
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help=f"several processes: how long one waits for another before it fails ({TIMEOUT:g})",
+    )
 
 
 def launch(module: str, arguments: Sequence[str]) -> int:
@@ -44,8 +72,19 @@ def launch(module: str, arguments: Sequence[str]) -> int:
     Returns:
         torchrun's exit status, not 0 when a process failed.
     """
-    status = subprocess.run(torchrun_command(module, arguments), check=False).returncode
+    environment = {**os.environ, LAUNCHED: repr(time.time())}
+    status = subprocess.run(torchrun_command(module, arguments), env=environment, check=False).returncode
     return 128 - status if status < 0 else status  # ended by a signal: as a shell says it
+
+
+def written_since_launch(path: Path) -> bool:
+    """Tell whether a file is newer than the command that started this process and the others.
+
+    False where nothing was started again: then a file of the run can only be an earlier run's.
+    """
+    if os.environ.get(RESTARTS, "0") == "0" or LAUNCHED not in os.environ:
+        return False
+    return path.stat().st_mtime >= float(os.environ[LAUNCHED])
 
 
 def torchrun_command(module: str, arguments: Sequence[str]) -> list[str]:
@@ -63,7 +102,10 @@ def torchrun_command(module: str, arguments: Sequence[str]) -> list[str]:
             f"--mode {options.mode} needs --nproc_per_node, processes on this machine, at least 1; "
             f"GPUs found here: {torch.cuda.device_count()}"
         )
+    if options.max_restarts < 0:
+        raise ConfigError(f"--max-restarts is {options.max_restarts}; wanted 0 or more")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+    command += ["--max-restarts", str(options.max_restarts)]
     if options.mode == MULTI_NODE:
         machines, number = options.world_size, options.rank
         if machines is None or number is None or not 0 <= number < machines:
@@ -71,8 +113,16 @@ def torchrun_command(module: str, arguments: Sequence[str]) -> list[str]:
                 "--mode multi_node needs --world-size, how many machines, and --rank, from 0 to one less; "
                 f"found --world-size {machines} --rank {number}"
             )
-        command += ["--nnodes", str(machines), "--node_rank", str(number)]
-        command += ["--master_addr", options.ip, "--master_port", str(options.port)]
+        command += ["--nnodes", str(machines)]
+        if options.max_restarts == 0:
+            command += ["--node_rank", str(number)]
+            command += ["--master_addr", options.ip, "--master_port", str(options.port)]
+        else:  # processes that are started again must find one another: machine 0 keeps a meeting point
+            command += ["--rdzv_backend", "c10d", "--rdzv_id", MEETING]
+            command += ["--rdzv_endpoint", f"{options.ip}:{options.port}"]
+            command += ["--rdzv_conf", f"is_host={int(number == 0)}"]
+            if options.local_addr is not None:
+                command += ["--local_addr", options.local_addr]
     else:
         command.append("--standalone")
     return [*command, "-m", module, *rest, "--mode", SINGLE]

@@ -111,6 +111,7 @@ def train_settings(cfg: Config, seed: int, started_from: str) -> TrainSettings:
         save_interval=train.SAVE_INTERVAL,
         audit_interval=train.AUDIT_INTERVAL,
         audit_full_interval=train.AUDIT_FULL_INTERVAL,
+        max_bad_steps=train.MAX_BAD_STEPS,
         max_bad_fraction=cfg.DATA.MAX_BAD_FRACTION,
         seed=seed,
         started_from=started_from,

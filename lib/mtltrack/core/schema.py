@@ -87,6 +87,9 @@ class Train(Section):
     AUDIT_FULL_INTERVAL: CountOrZero = Field(
         default=2000, description="Steps between looks at the whole matrix of gradients; 0: none."
     )
+    MAX_BAD_STEPS: Count = Field(
+        default=10, description="Steps in a row that aren't finite, at which training stops."
+    )
     AMP: StrictBool = Field(default=False, description="Mixed precision: fp16 on a GPU, bf16 on a CPU.")
     PRECISION: PrecisionName | None = Field(default=None, description="Precision by name; goes before AMP.")
     ACCUMULATION_STEPS: Count = Field(default=1, description="Batches whose gradients make one step.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -32,6 +33,7 @@ class EpochPlace:
         epochs: of the run.
         steps: of this epoch.
         steps_before: optimizer steps of the run before this epoch.
+        done: steps of this epoch that were made before the run was interrupted in it.
     """
 
     stage: str
@@ -39,6 +41,7 @@ class EpochPlace:
     epochs: int
     steps: int
     steps_before: int
+    done: int = 0
 
 
 class EpochReport:
@@ -62,7 +65,11 @@ class EpochReport:
         self._samples = 0
         self._last: tuple[Clip, StepResult] | None = None
         self._labelled: dict[str, Tensor] = {}  # task -> steps in which any rank had a label of it
-        monitors.tell(lambda monitor: monitor.epoch(place.stage, place.epoch, place.epochs, place.steps))
+        monitors.tell(
+            lambda monitor: monitor.epoch(
+                place.stage, place.epoch, place.epochs, place.steps, done=place.done
+            )
+        )
 
     def add(self, step: int, clips: Sequence[Clip], result: StepResult, rates: Mapping[str, float]) -> None:
         """Take in a step; report when it is time.
@@ -83,7 +90,7 @@ class EpochReport:
             self._recent.add(values, result.measured)
             if result.weights:
                 self._weights.add(result.weights, result.measured)
-            self._last = (clips[-1], result)
+            self._last = (result.clip, result)
         else:
             self.monitors.message(f"epoch {self.place.epoch} step {step}: step refused, {result.refused}")
         self.monitors.tell(lambda monitor: monitor.step())
@@ -108,10 +115,29 @@ class EpochReport:
             rates=rates,
             weights=self._weights.take(),
             samples_per_second=self._samples * world_size() / max(now - self._reported, 1e-9),
-            seconds_left=steps_left * (now - self._started) / step,
+            seconds_left=steps_left * (now - self._started) / (step - place.done),
         )
         self.monitors.tell(lambda monitor: monitor.progress(progressed))
         self._reported, self._samples = now, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what this rank has gathered, without the times: plain types and tensors."""
+        return {
+            "recent": self._recent.state_dict(),
+            "whole": self._whole.state_dict(),
+            "weights": self._weights.state_dict(),
+            "labelled": self._labelled,
+            "faults": vars(self.faults),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], device: Any) -> None:
+        """Go on from what `state_dict` returned."""
+        self._recent.load_state_dict(state["recent"], device)
+        self._whole.load_state_dict(state["whole"], device)
+        self._weights.load_state_dict(state["weights"], device)
+        self._labelled = {task: steps.to(device) for task, steps in state["labelled"].items()}
+        for name, fresh in vars(self.faults).items():
+            setattr(self.faults, name, type(fresh)(state["faults"][name]))  # a Counter is saved as a dict
 
     def finish(self, max_bad_fraction: float, tasks: Collection[str] = ()) -> None:
         """Report the epoch's means, an example picture and the bad samples.

@@ -25,8 +25,15 @@ class TrainSettings:
         print_interval: TRAIN.PRINT_INTERVAL, steps between reports.
         val_interval: TRAIN.VAL_EPOCH_INTERVAL.
         save_interval: TRAIN.SAVE_INTERVAL; the last epoch of a stage is always saved.
+        save_interval_steps: TRAIN.SAVE_INTERVAL_STEPS, steps of the run between states inside epochs; 0: none.
+        keep_resume: TRAIN.KEEP_RESUME, states from which a run can go on.
+        keep_weights: TRAIN.KEEP_WEIGHTS, epochs whose weights stay; 0: all.
+        best: TRAIN.SAVE_BEST.METRIC, the validation's figure by which the best weights are kept; "" for none.
+        best_is_least: TRAIN.SAVE_BEST.MODE is min.
+        ema: TRAIN.EMA, decay of the average of the weights; None for no average.
         audit_interval: TRAIN.AUDIT_INTERVAL, steps between looks at the tasks' gradients; 0: none.
         audit_full_interval: TRAIN.AUDIT_FULL_INTERVAL, the same for the whole matrix.
+        max_bad_steps: TRAIN.MAX_BAD_STEPS, refused steps in a row at which training stops.
         max_bad_fraction: DATA.MAX_BAD_FRACTION.
         seed: of the run; a resumed run must have the same.
         started_from: kind of weights that the run began with; a resumed run is told.
@@ -45,8 +52,15 @@ class TrainSettings:
     print_interval: int = 50
     val_interval: int = 20
     save_interval: int = 1
+    save_interval_steps: int = 0
+    keep_resume: int = 2
+    keep_weights: int = 0
+    best: str = ""
+    best_is_least: bool = False
+    ema: float | None = None
     audit_interval: int = 0
     audit_full_interval: int = 0
+    max_bad_steps: int = 10
     max_bad_fraction: float = 0.01
     seed: int = 42
     started_from: str = "none"
@@ -61,9 +75,18 @@ class Position:
         stage_epoch: epochs of that stage that are done.
         epoch: epochs of the run that are done.
         step: optimizer steps of the run that are done (refused ones included).
+        epoch_step: those of the epoch that is running; 0 between epochs.
+        validated: False when the last epoch's validation is still to come.
     """
 
     stage: int = 0
     stage_epoch: int = 0
     epoch: int = 0
     step: int = 0
+    epoch_step: int = 0
+    validated: bool = True
+
+    @property
+    def in_stage(self) -> bool:
+        """Whether the stage has begun: its optimizer has made a step."""
+        return self.stage_epoch > 0 or self.epoch_step > 0

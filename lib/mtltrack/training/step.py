@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mtltrack.core.errors import TrainingError
@@ -19,12 +19,13 @@ from mtltrack.core.types import Clip, TaskOutput
 from mtltrack.training.audit.state import chance_and_buffers_kept
 from mtltrack.training.balancing.balancer import Balancer, in_order
 from mtltrack.training.balancing.rule import BalancingRule, Fixed
-from mtltrack.training.randomness import random_state, restore_random_state
+from mtltrack.training.memory import Attempt, MicroBatches
+from mtltrack.training.passes import Passes, PassMaker, Watch
+from mtltrack.training.randomness import restore_random_state
+from mtltrack.training.refusals import bad_gradients, culprits, describe, gradient_culprits
 from mtltrack.training.signals import StopSignals
 from mtltrack.training.texts import listed
-from mtltrack.training.weighting import Counts, LossReport, label_counts, total_loss, world_size
-
-MOST_REFUSALS = 10
+from mtltrack.training.weighting import LossReport, world_size
 
 
 @dataclass
@@ -36,6 +37,7 @@ class StepResult:
         measured: 1 for a task that had a label in this step, 0 for one that had none.
         grad_norm: norm of all gradients before clipping.
         outputs: the heads' answers to the last micro-batch.
+        clip: that micro-batch.
         weights: what the balancing rule did: the factor on each task, "<task>", and what its own limit made
             of its gradient, "<task>/clip"; empty with fixed weights.
         refused: why the step was not made, or None.
@@ -46,19 +48,10 @@ class StepResult:
     measured: dict[str, Tensor]
     grad_norm: Tensor
     outputs: dict[str, TaskOutput]
+    clip: Clip
     weights: dict[str, Tensor] = field(default_factory=dict)
     refused: str | None = None
     stop: int = 0
-
-
-class Watch(Protocol):
-    """Looks at a step while it is made, and changes nothing."""
-
-    def prepare(self, clip: Clip) -> None:
-        """The step begins; `clip` is its last micro-batch."""
-
-    def look(self, report: LossReport, clip: Clip) -> None:
-        """The losses of the last micro-batch are there, with their graphs; their backward pass comes next."""
 
 
 class StepRunner:
@@ -78,7 +71,12 @@ class StepRunner:
         watch: who looks at the gradients of single tasks, or None.
         rule: how the tasks are balanced; None for fixed weights.
         task_clip_norms: largest norm of single tasks' gradients, see `Balancer`.
+        max_bad_steps: refused steps in a row at which training stops.
+        memory, tell, sharded: see `PassMaker`.
         stop: remembers the signals that ask this process to leave.
+
+    Attributes:
+        refusals: steps in a row, up to now, that were refused.
     """
 
     def __init__(
@@ -97,104 +95,77 @@ class StepRunner:
         watch: Watch | None = None,
         rule: BalancingRule | None = None,
         task_clip_norms: Mapping[str, float] | None = None,
+        max_bad_steps: int = 10,
+        memory: MicroBatches | None = None,
+        tell: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005 - nobody listens
+        sharded: bool = False,
         stop: StopSignals | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.tracker = tracker
-        self.model = model
         self.optimizer = optimizer
-        self.lambdas = lambdas
-        self.excluded = frozenset(excluded)
-        self.asleep = frozenset(asleep)
-        self.mean, self.std = list(mean), list(std)
         self.max_norm = grad_clip_norm
-        self.watch = watch
+        self.max_bad_steps = max_bad_steps
+        self.refusals = 0
         self.stop = stop or StopSignals()
         self.parameters = [parameter for parameter in tracker.parameters() if parameter.requires_grad]
         self.balancer = Balancer(
             accelerator,
             tracker.heads(),
             self.parameters,
-            rule or Fixed(in_order(set(tracker.heads()) - self.excluded)),
+            rule or Fixed(in_order(set(tracker.heads()) - set(excluded))),
             lambdas,
             task_clip_norms or {},
         )
-        self._statistics = BatchStatistics(tracker)
-        self._refusals = 0
+        self.passes = PassMaker(
+            accelerator=accelerator,
+            tracker=tracker,
+            model=model,
+            optimizer=optimizer,
+            balancer=self.balancer,
+            parameters=self.parameters,
+            lambdas=lambdas,
+            excluded=excluded,
+            asleep=asleep,
+            mean=mean,
+            std=std,
+            watch=watch,
+            memory=memory or MicroBatches(),
+            tell=tell,
+            sharded=sharded,
+        )
 
     def run(self, clips: Sequence[Clip], keep_rate: float | None) -> StepResult:
-        """Make one step from the micro-batches `clips`.
+        """Make one step from the batches `clips`.
 
-        The loss is that of one big batch: labelled samples are counted over all micro-batches and ranks.
+        The loss is that of one big batch: labelled samples are counted over all batches and ranks. A batch
+        that doesn't fit into memory is made in smaller pieces from then on, on every rank alike.
 
         Raises:
-            TrainingError: ten steps in a row were not finite.
+            TrainingError: too many steps in a row were not finite, or a single clip is too much for the
+                memory.
         """
-        clips = [clip.to(self.accelerator.device) for clip in clips]
-        heads = {task: head for task, head in self.tracker.heads().items() if task not in self.asleep}
-        counts, balancer = label_counts(list(heads), clips), self.balancer
-        self._statistics.remember()
-        if self.watch is not None:
-            self.watch.prepare(clips[-1])
-        chance = random_state() if balancer.rule.remeasures else {}
-        balancer.begin(
-            counts, self.excluded, len(clips), lambda: self._measure(clips, counts, keep_rate, chance)
-        )
-        reports: list[LossReport] = []
-        outputs: dict[str, TaskOutput] = {}
-        for number, clip in enumerate(clips):
-            last = number == len(clips) - 1
-            averaged = last and not balancer.separate  # DDP averages the gradients of this backward pass
-            with nullcontext() if averaged else self.accelerator.no_sync(self.model):
-                outputs = self.model(
-                    clip.normalised(self.mean, self.std), keep_rate=keep_rate, tasks=list(heads)
-                )
-                report = self._losses(outputs, clip, counts)
-                if self.watch is not None and last:
-                    self.watch.look(report, clip)
-                balancer.backward(report)
-            reports.append(report)
-        balancer.finish()
+        passes = self.passes.run(clips, keep_rate)
         result = StepResult(
-            scalars=_summed(reports),
-            measured={task: (count.sum() > 0).float() for task, count in counts.items()},
+            scalars=_summed(passes.reports),
+            measured={task: (count.sum() > 0).float() for task, count in passes.counts.items()},
             grad_norm=self._grad_norm(),
-            outputs=outputs,
-            weights=balancer.weights(self.accelerator.device),
+            outputs=passes.outputs,
+            clip=passes.pieces[-1],
+            weights=self.balancer.weights(self.accelerator.device),
         )
         finite, result.stop = self._decide(result)
         if finite:
             if self.max_norm > 0:
                 clip_grads_with_norm_(self.parameters, self.max_norm, result.grad_norm)
-            balancer.before_update()
+            self.balancer.before_update()
             self.optimizer.step()
-            balancer.after_update()
-            self._refusals = 0
+            self.balancer.after_update()
+            self.refusals = 0
         else:
-            result.refused = self._refuse(reports, clips)
+            result.refused = self._refuse(passes)
         self.optimizer.zero_grad(set_to_none=True)
         return result
-
-    def _losses(self, outputs: Mapping[str, TaskOutput], clip: Clip, counts: Counts) -> LossReport:
-        heads = {task: head for task, head in self.tracker.heads().items() if task not in self.asleep}
-        return total_loss(
-            heads, outputs, clip, self.lambdas, excluded=self.excluded, counts=counts, ranks=world_size()
-        )
-
-    @torch.no_grad()
-    def _measure(
-        self, clips: Sequence[Clip], counts: Counts, keep_rate: float | None, chance: Mapping[str, Any]
-    ) -> list[LossReport]:
-        """Return the losses of the step's micro-batches, with the dropout of the step; it leaves no trace."""
-        reports = []
-        with chance_and_buffers_kept(self.tracker):
-            restore_random_state(chance)
-            for clip in clips:
-                outputs = self.tracker(
-                    clip.normalised(self.mean, self.std), keep_rate=keep_rate, tasks=list(counts)
-                )
-                reports.append(self._losses(outputs, clip, counts))
-        return reports
 
     def _grad_norm(self) -> Tensor:
         """Return the norm of all gradients, unscaled; they are clipped when it is known to be finite.
@@ -204,7 +175,8 @@ class StepRunner:
         """
         self.accelerator.unscale_gradients()
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        return torch.as_tensor(get_total_norm(gradients), device=self.accelerator.device).detach()
+        norm = torch.as_tensor(get_total_norm(gradients), device=self.accelerator.device).detach()
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def _decide(self, result: StepResult) -> tuple[bool, int]:
         """Tell, the same on every rank, whether the step may be made, and by which signal to leave after it.
@@ -221,52 +193,53 @@ class StepRunner:
         agreed, number = flags.tolist()
         return bool(agreed), -int(number)
 
-    def _refuse(self, reports: Sequence[LossReport], clips: Sequence[Clip]) -> str:
+    def _refuse(self, passes: Passes) -> str:
         """Leave the weights as they are, name the culprits and give up after too many refusals in a row."""
-        self._refusals += 1
-        why = self._reason(reports, clips)
-        self._statistics.restore()
+        self.refusals += 1
+        why = self._reason(passes)
+        self.passes.statistics.restore()
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.update()  # it has seen the gradients when they were unscaled
             why += f"; the scale of the gradients is now {self.accelerator.scaler.get_scale():g}"
-        if self._refusals >= MOST_REFUSALS:
+        if self.refusals >= self.max_bad_steps:
             raise TrainingError(
-                f"{self._refusals} steps in a row were not finite; the last: {why}. Lower the learning rate "
-                "(TRAIN.LR, STAGE1_LR, STAGE2_LR, BOX_LR), set TRAIN.GRAD_CLIP_NORM, or look at these samples"
+                f"{self.refusals} steps in a row were not finite; the last: {why}. Lower the learning rate "
+                "(TRAIN.LR, STAGE1_LR, STAGE2_LR, BOX_LR), set TRAIN.GRAD_CLIP_NORM, or look at these "
+                "samples (TRAIN.MAX_BAD_STEPS is how many such steps are borne)"
             )
         return why
 
-    def _reason(self, reports: Sequence[LossReport], clips: Sequence[Clip]) -> str:
+    def _reason(self, passes: Passes) -> str:
         """Name what wasn't finite, of all ranks: they all refuse the step together."""
-        named = [text for report, clip in zip(reports, clips, strict=True) for text in culprits(report, clip)]
+        named = [
+            text
+            for report, clip in zip(passes.reports, passes.pieces, strict=True)
+            for text in culprits(report, clip)
+        ]
         named = gather_object(named)
         if named:
             return f"loss not finite: {listed(named, '; ', most=5)}"
-        samples = gather_object([describe(source) for clip in clips for source in clip.sources])
-        gradients = [
-            name
-            for name, parameter in self.tracker.named_parameters()
-            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
-        ]
-        return f"gradient not finite at {listed(gradients, most=5)}; samples: {listed(samples, most=20)}"
+        gradients = list(dict.fromkeys(gather_object(bad_gradients(self.tracker))))
+        why = f"gradient not finite at {listed(gradients, most=5)}"
+        named = gather_object(self._at_fault(passes))
+        if named:
+            return f"{why}: {listed(named, '; ', most=5)}"
+        samples = gather_object([describe(source) for clip in passes.pieces for source in clip.sources])
+        return f"{why}; samples: {listed(samples, most=20)}"
 
+    def _at_fault(self, passes: Passes) -> list[str]:
+        """Return whose gradient isn't finite on this rank; nothing where that can't be told.
 
-def culprits(report: LossReport, clip: Clip) -> list[str]:
-    """Return one text a loss term and sample that isn't finite: the task, the term and what the sample is."""
-    found = []
-    for name, values in report.per_sample.items():
-        bad = (~torch.isfinite(values)).any(dim=1)  # (B,)
-        for row in bad.nonzero().flatten().tolist():
-            source = describe(clip.sources[row]) if row < len(clip.sources) else f"sample {row} of the batch"
-            found.append(f"task {name.replace('/', ' (', 1)}) at {source}")
-    return found
-
-
-def describe(source: Mapping[str, Any]) -> str:
-    """Return a sample's origin as a person would name it: data set, sequence, frames."""
-    parts = [str(source[key]) for key in ("dataset", "sequence") if source.get(key) is not None]
-    frames = [f"{key.replace('_', ' ')} {source[key]}" for key in source if "frame" in str(key)]
-    return " ".join([" / ".join(parts), *frames]).strip() or str(dict(source))
+        Of scaled gradients it is the scale that is at fault as a rule.
+        """
+        if self.accelerator.scaler is not None or self.passes.sharded:
+            return []
+        attempt = Attempt(self.accelerator.device)
+        with chance_and_buffers_kept(self.tracker):
+            restore_random_state(passes.chance)
+            forward = partial(self.passes.forward, step=passes)
+            heads = self.tracker.heads()
+            return attempt.run(gradient_culprits, heads, forward, passes.pieces, self.parameters) or []
 
 
 def _summed(reports: Sequence[LossReport]) -> dict[str, Tensor]:
@@ -274,20 +247,3 @@ def _summed(reports: Sequence[LossReport]) -> dict[str, Tensor]:
     for other in others:
         first = {name: value + other[name] for name, value in first.items()}
     return first
-
-
-class BatchStatistics:
-    """Remembers the statistics of the BatchNorms that train, so that a refused step leaves no trace."""
-
-    def __init__(self, model: nn.Module) -> None:
-        modules = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
-        self._live = [buffer for module in modules for buffer in module.buffers()]
-        self._saved = [buffer.clone() for buffer in self._live]
-
-    def remember(self) -> None:
-        for saved, live in zip(self._saved, self._live, strict=True):
-            saved.copy_(live)
-
-    def restore(self) -> None:
-        for saved, live in zip(self._saved, self._live, strict=True):
-            live.copy_(saved)

@@ -90,9 +90,24 @@ class Balancer:
         several = self.rule.remeasures and micro_batches > 1
         self._measured = self._read(measure()) if several else None
 
+    @property
+    def compares_losses(self) -> bool:
+        """Whether `take` is a collective call for a step's first micro-batch."""
+        return isinstance(self.rule, LossRule) and bool(self.labelled)
+
+    def take(self, report: LossReport) -> None:
+        """Take in the losses of a micro-batch, before its `backward`."""
+        self._reports.append(report)
+        if self.compares_losses:
+            self._loss_weights()
+
+    def forget(self) -> None:
+        """Let go of a step that is not to be finished."""
+        self._reports = []
+        self._gradients = TaskGradients(self.parameters)
+
     def backward(self, report: LossReport) -> None:
         """Make the backward passes of a micro-batch."""
-        self._reports.append(report)
         if self.plain:
             self.accelerator.backward(report.total)
         elif not self.separate:

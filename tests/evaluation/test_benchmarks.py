@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,8 @@ from fake_trackers import walk, write_sequence
 
 from mtltrack.core.errors import DataError
 from mtltrack.data.datasets.folder import FolderSequences
-from mtltrack.evaluation.benchmarks import known, load_benchmark, parse_ranges
-from mtltrack.evaluation.benchmarks.reading import first_image_numbers, image_files
+from mtltrack.evaluation.benchmarks import load_benchmark, parse_ranges
+from mtltrack.evaluation.benchmarks.reading import image_files
 
 
 def images(folder: Path, numbers: range, digits: int = 4) -> None:
@@ -97,8 +96,6 @@ def test_one_sequence_by_name_or_number(tmp_path: Path) -> None:
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"neither a benchmark nor a folder. Did you mean 'lasot'"):
         load_benchmark("lasott")
-    with pytest.raises(DataError, match=r"the benchmark 'vot22' isn't built yet. Built: otb, lasot"):
-        load_benchmark("vot22")
     with pytest.raises(DataError, match="no sequence found in"):
         load_benchmark(str(tmp_path))
     folder = write_sequence(tmp_path / "a", walk(3))
@@ -166,75 +163,6 @@ def test_a_folder_in_got10ks_layout_counts_from_zero(tmp_path: Path, mark: str) 
         assert found.visible is not None and found.visible.tolist() == [True, False, True]
     with pytest.raises(DataError, match=r"no sequence found .* Did you mean '.*world/train'\?"):
         load_benchmark(str(tmp_path / "world"))
-
-
-def test_otb(tmp_path: Path) -> None:
-    images(tmp_path / "David" / "img", range(298, 303))
-    boxes_file(tmp_path / "David" / "groundtruth_rect.txt", 3)
-    images(tmp_path / "Jogging" / "img", range(1, 3))
-    boxes_file(tmp_path / "Jogging" / "groundtruth_rect.1.txt", 2)
-    boxes_file(tmp_path / "Jogging" / "groundtruth_rect.2.txt", 2)
-    found = known.otb(tmp_path)
-    assert [item.name for item in found.sequences] == ["David", "Jogging-1", "Jogging-2"]
-    assert [path.stem for path in found.sequences[0].frames] == ["0300", "0301", "0302"]
-    assert (
-        found.notes == (f"3 of OTB's 100 sequences are in {tmp_path}",) and not found.sequences[0].one_based
-    )
-
-
-def test_lasot(tmp_path: Path) -> None:
-    folder = tmp_path / "zebra" / "zebra-17"
-    images(folder / "img", range(1, 4), 8)
-    boxes_file(folder / "groundtruth.txt", 3)
-    (folder / "full_occlusion.txt").write_text("0,1,0")
-    (folder / "out_of_view.txt").write_text("0,0,1\n")
-    found = known.lasot(tmp_path)
-    assert found.protocol == "lasot" and found.notes[0].startswith("279 of LaSOT's 280")
-    assert found.sequences[0].visible is not None and found.sequences[0].visible.tolist() == [
-        True,
-        False,
-        False,
-    ]
-    (folder / "out_of_view.txt").write_text("0,0")
-    with pytest.raises(
-        DataError, match=r"out_of_view.txt has 2 entries, but the ground truth beside it has 3"
-    ):
-        known.lasot(tmp_path)
-    shutil.rmtree(tmp_path / "zebra")
-    with pytest.raises(DataError, match="no sequence of 'lasot' found"):
-        known.lasot(tmp_path)
-
-
-def test_got10k(tmp_path: Path) -> None:
-    for split, boxes in (("val", 3), ("test", 1)):
-        folder = tmp_path / split / "GOT-10k_000001"
-        images(folder, range(1, 4), 8)
-        boxes_file(folder / "groundtruth.txt", boxes)
-    (tmp_path / "val" / "GOT-10k_000001" / "cover.label").write_text("8\n0\n4\n")
-    val, test = known.got10k_val(tmp_path).sequences[0], known.got10k_test(tmp_path).sequences[0]
-    assert val.scorable and val.cover is not None and val.cover.tolist() == [8, 0, 4]
-    assert not test.scorable and len(test) == 3
-    with pytest.raises(DataError, match="only the box of the first frame is known"):
-        test.cut(2, 3)
-
-
-def test_trackingnet_uav_and_nfs(tmp_path: Path) -> None:
-    images(tmp_path / "TEST" / "frames" / "v1", range(0, 12), 1)
-    boxes_file(tmp_path / "TEST" / "anno" / "v1.txt", 1)
-    assert [path.stem for path in known.trackingnet(tmp_path).sequences[0].frames[-2:]] == ["10", "11"]
-
-    images(tmp_path / "data_seq" / "UAV123" / "bird1", range(770, 780), 6)
-    boxes_file(tmp_path / "anno" / "UAV123" / "bird1_2.txt", 4)
-    uav = known.uav(tmp_path)
-    assert uav.protocol == "uav" and uav.sequences[0].name == "uav_bird1_2"
-    assert uav.sequences[0].frames[0].stem == f"{first_image_numbers('uav')['bird1_2']:06d}" == "000775"
-
-    images(tmp_path / "sequences" / "Gymnastics", range(1, 4), 5)
-    boxes_file(tmp_path / "anno" / "nfs_Gymnastics.txt", 3)
-    assert [item.name for item in known.nfs(tmp_path).sequences] == ["nfs_Gymnastics"]
-    (tmp_path / "sequences" / "Gymnastics").rename(tmp_path / "sequences" / "x")
-    with pytest.raises(DataError, match="needs the images of"):
-        known.nfs(tmp_path)
 
 
 def test_real_sequences(data_root: Path) -> None:

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from mtltrack.core.errors import DataError, MtltrackError
 from mtltrack.data.images import decode_image
 from mtltrack.evaluation.benchmarks.sequence import Sequence
+from mtltrack.evaluation.benchmarks.stored import Frame
 from mtltrack.evaluation.provenance import Provenance, claim, refuse_others
 from mtltrack.evaluation.results import ResultFolder, read_boxes, write_results
 
@@ -114,7 +114,7 @@ class Progress(Protocol):
     def __call__(self, event: str, sequence: str, frames: int, seconds: float) -> None: ...
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
+def read_rgb(path: Frame) -> NDArray[np.uint8]:
     """Return an image as (H, W, 3) uint8 RGB, or raise `DataError` naming the file."""
     try:
         data = path.read_bytes()

@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mtltrack.core.errors import DataError, did_you_mean
-from mtltrack.core.paths import dataset_root
-from mtltrack.evaluation.benchmarks.known import LOADERS
+from mtltrack.evaluation.benchmarks.known import LOADERS, load_known
 from mtltrack.evaluation.benchmarks.reading import (
     annotation_files,
     folder_sequences,
@@ -17,19 +16,6 @@ from mtltrack.evaluation.benchmarks.reading import (
 from mtltrack.evaluation.benchmarks.sequence import Benchmark, FrameRanges, Sequence, parse_ranges
 
 __all__ = ["Benchmark", "FrameRanges", "Sequence", "load_benchmark", "parse_ranges"]
-
-# names that users of the published trackers know, but that can't be read here yet
-NOT_BUILT = (
-    "tc128",
-    "tc128ce",
-    "got10k_ltrval",
-    "lasot_lmdb",
-    "lasot_extension_subset",
-    "vot18",
-    "vot22",
-    "itb",
-    "tnl2k",
-)
 
 
 def load_benchmark(
@@ -49,12 +35,7 @@ def load_benchmark(
         DataError: an unknown name, a missing folder, images and boxes that don't fit together.
     """
     if dataset in LOADERS:
-        benchmark = LOADERS[dataset](dataset_root(dataset))
-    elif dataset in NOT_BUILT:
-        raise DataError(
-            f"the benchmark '{dataset}' isn't built yet. Built: {', '.join(LOADERS)}; any other data can "
-            "be given as a folder of sequences (images in img/, groundtruth.txt with x,y,w,h a line)"
-        )
+        benchmark = load_known(dataset)
     else:
         benchmark = folder_benchmark(Path(dataset).expanduser(), one_based=one_based)
     return benchmark.select(sequence, ranges or {})

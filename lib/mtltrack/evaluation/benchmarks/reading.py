@@ -1,12 +1,9 @@
-"""Finding images and annotation files, and pairing them."""
+"""Finding images, annotation files and what else lies beside a sequence."""
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import replace
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,9 @@ from mtltrack.data.images import images_in, sequence_images
 from mtltrack.data.sidecar_checks import timestamp_faults
 from mtltrack.data.sidecars import read_sidecar
 from mtltrack.data.stores import FolderStore
+from mtltrack.evaluation.benchmarks.attributes import read_attribute_names
 from mtltrack.evaluation.benchmarks.sequence import Sequence
+from mtltrack.evaluation.benchmarks.stored import Frame
 from mtltrack.evaluation.results import read_boxes
 
 GOT10K_FILES = ("meta_info.ini", "absence.label")
@@ -30,11 +29,6 @@ GOT10K_FILES = ("meta_info.ini", "absence.label")
 def image_files(folder: Path) -> list[Path]:
     """Return the images of a folder in natural order."""
     return [folder / name for name in images_in(FolderStore(folder))]
-
-
-def _number(path: Path) -> int:
-    digits = re.findall(r"\d+", path.stem)
-    return int(digits[-1]) if digits else 0
 
 
 def annotation_files(folder: Path) -> list[Path]:
@@ -56,39 +50,7 @@ def annotation_files(folder: Path) -> list[Path]:
     return files
 
 
-@cache
-def first_image_numbers(benchmark: str) -> dict[str, int]:
-    """Return the sequences of a benchmark whose first annotated image isn't the first image."""
-    lines = resources.files(__package__).joinpath("first_images.csv").read_text(encoding="utf-8").splitlines()
-    rows = csv.reader(line for line in lines if not line.startswith("#"))
-    return {name: int(number) for kind, name, number in rows if kind == benchmark}
-
-
-def pair(
-    name: str,
-    images: list[Path],
-    boxes: NDArray[np.float64],
-    *,
-    folder: Path,
-    first_image: int | None = None,
-) -> Sequence:
-    """Pair images with boxes.
-
-    Args:
-        name: of the sequence.
-        images: in order.
-        boxes: (N, 4), in order.
-        folder: for messages and side files.
-        first_image: number in the name of the image that belongs to the first box, where the benchmark says
-            so; then images before it and after the last box are left out. None: there must be as many images
-            as boxes.
-    """
-    if first_image is not None and len(images) > len(boxes):
-        images = [path for path in images if _number(path) >= first_image][: len(boxes)]
-    return Sequence(name, tuple(images), boxes, folder=folder)
-
-
-def read_flags(path: Path, frames: int) -> NDArray[np.int64]:
+def read_flags(path: Frame, frames: int) -> NDArray[np.int64]:
     """Return the flags (frames,) of a file that holds them one a line or all in one line."""
     try:
         data = path.read_bytes()
@@ -100,8 +62,8 @@ def read_flags(path: Path, frames: int) -> NDArray[np.int64]:
 def with_side_files(sequence: Sequence) -> Sequence:
     """Return a sequence with what else lies in its folder.
 
-    `zones.json` holds zones, `<sequence>.jsonl` time stamps, and `absence.label` (GOT-10k's layout) says in
-    which frames the target is absent.
+    `zones.json` holds zones, `<sequence>.jsonl` time stamps, `attrs.txt` attributes (OTB's layout), and
+    `absence.label` (GOT-10k's layout) says in which frames the target is absent.
 
     Raises:
         DataError: one of the files can't be read or doesn't fit; it names file and line.
@@ -114,6 +76,8 @@ def with_side_files(sequence: Sequence) -> Sequence:
         found["zones"] = read_zones(folder / "zones.json")
     if (path := folder / f"{sequence.name}.jsonl").is_file():
         found["timestamps"] = _timestamps(path, sequence)
+    if (path := folder / "attrs.txt").is_file():
+        found["attributes"] = read_attribute_names(path)
     if (path := folder / "absence.label").is_file():
         found["visible"] = read_flags(path, len(sequence)) == 0
     return replace(sequence, **found)
@@ -144,14 +108,13 @@ def _timestamps(path: Path, sequence: Sequence) -> NDArray[np.float64] | None:
     return np.array([content.timestamps[frame] for frame in frames])
 
 
-def folder_sequences(folder: Path, benchmark: str = "") -> list[Sequence]:
+def folder_sequences(folder: Path) -> list[Sequence]:
     """Return the sequence or, for several ground truth files, sequences of one folder in OTB's layout."""
     files = annotation_files(folder)
-    images = [folder / key for key in sequence_images(FolderStore(folder))] if files else []
+    images = tuple(folder / key for key in sequence_images(FolderStore(folder))) if files else ()
     sequences = []
     for path in files:
         target = re.search(r"\.(\d+)\.txt$", path.name)
         name = f"{folder.name}-{target[1]}" if target and len(files) > 1 else folder.name
-        first = first_image_numbers(benchmark).get(name, 1) if benchmark else None
-        sequences.append(pair(name, images, read_boxes(path), folder=folder, first_image=first))
+        sequences.append(Sequence(name, images, read_boxes(path), folder=folder))
     return sequences

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtltrack.core.errors import DataError, did_you_mean
+from mtltrack.evaluation.benchmarks.stored import Frame
 
 Array = NDArray[np.float64]
 FrameRanges = dict[str, tuple[int, int]]
@@ -26,7 +27,7 @@ class Sequence:
 
     Attributes:
         name: names the result file.
-        frames: paths of N images.
+        frames: N images: paths, or entries of an LMDB.
         boxes_xywh: (N, 4) ground truth, or (1, 4) where only the first box is public.
         visible: (N,) bool, or None when the benchmark says nothing about it.
         cover: (N,) 0 to 8 as in GOT-10k, or None.
@@ -40,7 +41,7 @@ class Sequence:
     """
 
     name: str
-    frames: tuple[Path, ...]
+    frames: tuple[Frame, ...]
     boxes_xywh: Array
     visible: NDArray[np.bool_] | None = None
     cover: NDArray[np.int64] | None = None

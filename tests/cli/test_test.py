@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from mtltrack.cli import analysis, test, video_demo
+from mtltrack.cli import analysis, analysis_sources, test, video_demo
 from mtltrack.core.errors import CheckpointError, DataError
 from mtltrack.evaluation.overlay import VideoWriter
-from mtltrack.evaluation.results import read_boxes, read_tasks
+from mtltrack.evaluation.results import ResultFolder, read_boxes, read_tasks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluation"))
 from fake_trackers import StillTracker, walk, write_sequence
@@ -253,9 +253,9 @@ def test_what_analysis_cannot_find(save_dir: Path, capsys: pytest.CaptureFixture
     for number, last in ((1, 2), (2, 3)):
         assert test.main(command(save_dir, "--runid", str(number), "--frames", f"a=1:{last}")) == 0
         path = save_dir / "test" / "tracking_results" / NAME[0] / f"{NAME[1]}_{number:03d}"
-        folders[str(number)] = analysis.ResultFolder(path)
+        folders[str(number)] = ResultFolder(path)
     with pytest.raises(DataError, match="the trackers were tested on different frames"):
-        analysis.tested_ranges(folders, str(save_dir.parent / "data"))
+        analysis_sources.tested_ranges(folders, str(save_dir.parent / "data"))
 
 
 def test_raw_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

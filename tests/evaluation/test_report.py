@@ -11,8 +11,10 @@ import pytest
 from fake_trackers import walk, write_sequence
 
 from mtltrack.core.errors import DataError
+from mtltrack.evaluation.analysis import analyse
 from mtltrack.evaluation.benchmarks import load_benchmark
-from mtltrack.evaluation.report import BASELINE, Rules, Truth, evaluate, truths_in, truths_of
+from mtltrack.evaluation.formats import load_truths
+from mtltrack.evaluation.report import BASELINE, Rules, Truth, evaluate, truths_of
 from mtltrack.evaluation.report_files import save
 from mtltrack.evaluation.results import ResultFolder, write_results
 
@@ -71,9 +73,9 @@ def test_errors_name_tracker_and_sequence(perfect: ResultFolder) -> None:
 
 
 def test_files(perfect: ResultFolder, tmp_path: Path) -> None:
-    reports = evaluate(TRUTHS, {"t": perfect}, Rules(), baseline=True)
-    reports[0].mean["OP50"] = float("nan")
-    table, content = save(reports, "mine", Rules(), tmp_path)
+    analysis = analyse("mine", TRUTHS, {"t": perfect}, Rules(), baseline=True)
+    analysis.reports[0].mean["OP50"] = float("nan")
+    table, content = save(analysis, tmp_path, ["csv", "json"])
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [(row["tracker"], row["sequence"]) for row in rows[:3]] == [("t", "mean"), ("t", "a"), ("t", "b")]
     assert float(rows[1]["mIoU"]) == 1.0 and len(rows) == 6
@@ -87,7 +89,7 @@ def test_average_overlap_of_got10k(tmp_path: Path) -> None:
     sequence = write_sequence(tmp_path / "data" / "s", boxes)
     moved = boxes + np.array([5.0, 0, 0, 0])
     write_results(folder, "s", moved, [0.1] * 3)
-    truth = Truth("s", boxes, cover=np.array([8, 8, 0]), image=sequence / "img" / "0001.png")
+    truth = Truth("s", boxes, cover=np.array([8, 8, 0]), frames=(sequence / "img" / "0001.png",))
     report = evaluate([truth], {"t": folder}, Rules(ao=True))[0]
     # only frame 2 counts: boxes 4 to 14 and 9 to 19 in an image that is 40 wide
     assert report.mean["AO"] == pytest.approx(5 / 15) and report.mean["SR50"] == 0.0
@@ -96,10 +98,10 @@ def test_average_overlap_of_got10k(tmp_path: Path) -> None:
 def test_ground_truth_folders(tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "a.txt").write_text("1,2,3,4\n")
-    assert [truth.name for truth in truths_in(tmp_path / "flat")] == ["a"]
+    assert [truth.name for truth in load_truths(tmp_path / "flat")] == ["a"]
     write_sequence(tmp_path / "deep" / "b", walk(2))
-    assert [truth.name for truth in truths_in(tmp_path / "deep")] == ["b"]
+    assert [truth.name for truth in load_truths(tmp_path / "deep")] == ["b"]
     with pytest.raises(DataError, match=r"holds neither <seq>\.txt nor"):
-        truths_in(tmp_path)
+        load_truths(tmp_path)
     benchmark = load_benchmark(str(tmp_path / "deep"))
     assert truths_of(benchmark)[0].image_size() == (40.0, 30.0)

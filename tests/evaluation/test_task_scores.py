@@ -14,12 +14,14 @@ from fake_trackers import write_sequence
 from mtltrack.core.conditions import condition_names, conditions
 from mtltrack.core.errors import DataError
 from mtltrack.core.rle import encode_mask
+from mtltrack.evaluation.analysis import Analysis
 from mtltrack.evaluation.benchmarks import load_benchmark
 from mtltrack.evaluation.labelled import LabelledResults, check_folder, labelled_results
 from mtltrack.evaluation.report import Rules, TrackerReport, truths_of
 from mtltrack.evaluation.report_files import save
 from mtltrack.evaluation.results import ResultFolder, write_results
 from mtltrack.evaluation.task_scores import score_cls, score_tasks
+from mtltrack.metrics.success import Curves
 
 SIZE = (40, 30)
 PLATE = [10.0, 10.0, 20.0, 14.0]
@@ -214,8 +216,11 @@ def test_files_hold_the_tasks(case: Case, tmp_path: Path) -> None:
     case.label({2: {"plate": {"bbox": PLATE}}, 3: {"plate": {"bbox": None}}})
     case.answer({2: plate(PLATE, 0.9), 3: plate(None, 0.1)})
     scores = score_tasks(case.results())
-    report = TrackerReport("t", {"AUC": 0.5}, {"s": {"AUC": 0.5}})
-    table, content = save([report], "mine", Rules(), tmp_path, {"plate": {"t": scores["plate"]}})
+    curves = {"s": Curves(np.zeros(21), np.zeros(51), np.zeros(51))}
+    report = TrackerReport("t", {"AUC": 0.5}, {"s": {"AUC": 0.5}}, curves=curves)
+    tasks = {"plate": {"t": scores["plate"]}}
+    analysis = Analysis("mine", Rules(), [report], "AUC", {"t": {}}, [], tasks=tasks)
+    table, content = save(analysis, tmp_path, ["csv", "json"])
     rows = {(row["tracker"], row["sequence"]): row for row in csv.DictReader(table.read_text().splitlines())}
     assert list(rows) == [("t", "mean"), ("t", "s"), ("t: mean place in its box", "mean")]
     assert (rows["t", "mean"]["AUC"], rows["t", "mean"]["plate.AP50"]) == ("0.5", "1.0")

@@ -1,22 +1,39 @@
-"""`python tracking/analysis_results.py`: print the scores of result files."""
+"""`python tracking/analysis_results.py`: score result files, and report the scores."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from mtltrack.cli.analysis_tables import condition_table, mean_table, sequence_table, task_table
-from mtltrack.cli.command import add_data_options, dataset_key, make_console, results_root, run_command, say
-from mtltrack.core.errors import DataError, did_you_mean
-from mtltrack.evaluation.benchmarks import Benchmark, FrameRanges, load_benchmark, parse_ranges
+from mtltrack.cli.analysis_sources import (
+    choose_trackers,
+    find_trackers,
+    foreign_trackers,
+    group_by_dataset,
+    ranges_to_score,
+    results_on,
+    under_true_names,
+)
+from mtltrack.cli.analysis_tables import (
+    attribute_table,
+    condition_table,
+    mean_table,
+    sequence_table,
+    task_table,
+)
+from mtltrack.cli.command import add_data_options, make_console, results_root, run_command, say
+from mtltrack.core.errors import DataError
+from mtltrack.evaluation.analysis import Analysis, analyse, show_worst
+from mtltrack.evaluation.benchmarks import load_benchmark
+from mtltrack.evaluation.formats import load_truths
 from mtltrack.evaluation.labelled import check_folder, labelled_results
 from mtltrack.evaluation.provenance import load_records
-from mtltrack.evaluation.report import Rules, Truth, evaluate, truths_in, truths_of
-from mtltrack.evaluation.report_files import save
-from mtltrack.evaluation.results import SUBFOLDERS, ResultFolder
+from mtltrack.evaluation.report import Results, Rules, Truth, truths_of
+from mtltrack.evaluation.report_files import KINDS, save
+from mtltrack.evaluation.results import ResultFolder
 from mtltrack.evaluation.task_scores import TaskScores, score_cls, score_tasks
 from mtltrack.metrics.classification import plot_confusion
 
@@ -27,8 +44,11 @@ EXAMPLES = """examples:
   python tracking/analysis_results.py --dataset ../shared/data/sot --per-sequence --baseline \\
       --frames Crossing=81:120 --frames Car4_0001-0250=181:250
   python tracking/analysis_results.py --trackers hiptrack/hiptrack_mtl --dataset world/val --labels world/val
-  python tracking/analysis_results.py --results raw/STRUCK --ground-truth raw/gt --allow-partial
+  # results of any program: text, OTB's or pysot's JSON, the GOT-10k toolkit's folders
+  python tracking/analysis_results.py --results raw/STRUCK --ground-truth OTB100.json --allow-partial
+  python tracking/analysis_results.py --results results/GOT-10k --ground-truth val --protocol got10k
 """
+PROTOCOLS = ("otb", "lasot", "uav", "got10k")
 TaskTables = dict[str, dict[str, TaskScores]]  # task -> tracker -> scores
 
 
@@ -37,11 +57,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="analysis_results.py",
         description="Print AUC, OP50, OP75, precision (20 px), normalised precision (0.2) and mean IoU of "
-        "result files, in percent, and a table for each task that has answers and labels; write all of it as "
-        "CSV and JSON beside the results.",
+        "result files, in percent, say which differences between trackers are inside the noise, and print a "
+        "table for each task that has answers and labels; write all of it as CSV, JSON, LaTeX, plots and one "
+        "HTML page.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_sources(parser)
+    _add_rules(parser)
+    _add_outputs(parser)
+    return parser
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trackers",
         nargs="+",
@@ -52,19 +80,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dataset", "--dataset_name", dest="dataset", help="a benchmark or a folder of sequences"
     )
-    parser.add_argument("--results", help="folder of results; without it <save_dir>/test/tracking_results")
+    parser.add_argument(
+        "--results",
+        metavar="DIR",
+        help="folder of one tracker's results or of several such folders, or one JSON file; "
+        "without it <save_dir>/test/tracking_results",
+    )
     parser.add_argument("--save_dir", help="without it that of local.yaml")
     parser.add_argument(
         "--ground-truth",
-        metavar="DIR",
-        help="folder of <seq>.txt; --results is then a folder of <seq>.txt, or of such folders",
+        metavar="DIR|JSON",
+        help="instead of --dataset: a folder of <seq>.txt or <seq>/groundtruth.txt, or a JSON file "
+        "{seq: {gt_rect, img_names, attr}} as pysot's; may be packed by gzip",
     )
     parser.add_argument(
-        "--protocol", help="whose rules hold with --ground-truth or a folder: otb (default), lasot, uav"
+        "--images", metavar="DIR", help="the images of --ground-truth, to show the worst frames"
     )
-    add_data_options(parser)
-    parser.add_argument("--per-sequence", action="store_true", help="also a table of the sequences")
-    parser.add_argument("--baseline", action="store_true", help="also score holding the first box still")
     parser.add_argument(
         "--labels",
         metavar="DIR",
@@ -76,6 +107,15 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="labels of the scene conditions alone, in the place of those of --labels "
         "(DATA.TRAIN.CLS_ANN_DIR)",
+    )
+    add_data_options(parser)
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        help="whose rules hold with --ground-truth or a folder; otb without it, got10k adds AO and SR",
     )
     parser.add_argument(
         "--exclude-invalid", action="store_true", help="divide by the frames with a target only"
@@ -97,154 +137,96 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="score the sequences that every tracker has; too long results are cut, too short ones padded",
     )
-    return parser
+    parser.add_argument("--baseline", action="store_true", help="also score holding the first box still")
 
 
-def find_trackers(root: Path) -> dict[str, Path]:
-    """Return `name/param` -> folder for every folder of results below `root`."""
-    if not root.is_dir():
-        raise DataError(
-            f"no results: '{root}' is no folder. Make some by python tracking/test.py, "
-            "or give --results or --save_dir"
-        )
-    found = {}
-    for folder in sorted(path for path in root.glob("*/*") if path.is_dir()):
-        places = [folder, *(folder / name for name in set(SUBFOLDERS.values()))]
-        if any(ResultFolder(place).sequences() for place in places):
-            found[f"{folder.parent.name}/{folder.name}"] = folder
-    return found
-
-
-def choose_trackers(root: Path, wanted: Sequence[str] | None) -> dict[str, Path]:
-    """Return the trackers of `--trackers`, or all."""
-    found = find_trackers(root)
-    if not found:
-        raise DataError(f"no result files <tracker>/<param>/<seq>.txt below '{root}'")
-    if wanted is None:
-        return found
-    for name in wanted:
-        if name not in found:
-            raise DataError(
-                f"no results of the tracker '{name}' below '{root}'.{did_you_mean(name, found)} "
-                f"Found: {', '.join(found)}"
-            )
-    return {name: found[name] for name in wanted}
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--per-sequence", action="store_true", help="also print a table of the sequences")
+    parser.add_argument("--out", metavar="DIR", help="where to write; without it the folder of the results")
+    parser.add_argument(
+        "--write",
+        nargs="*",
+        choices=KINDS,
+        default=list(KINDS),
+        metavar="KIND",
+        help=f"what to write, of {', '.join(KINDS)}; without it all, '--write' alone nothing",
+    )
+    parser.add_argument(
+        "--worst", type=int, default=4, metavar="N", help="worst frames a tracker in the HTML page (4)"
+    )
 
 
 def run_analysis(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     console = make_console()
+    if arguments.worst < 0:
+        raise DataError(f"--worst must be 0 or more; found {arguments.worst}")
     if arguments.ground_truth is not None:
-        return _analyse_raw(console, arguments)
+        _analyse_raw(console, arguments)
+        return 0
+    if arguments.images is not None:
+        raise DataError("--images belongs to --ground-truth; the images of --dataset are known")
     root = results_root(arguments.results, arguments.save_dir)
-    trackers = choose_trackers(root, arguments.trackers)
-    if arguments.dataset is not None:
-        groups = {arguments.dataset: trackers}
-    else:
-        groups = group_by_dataset(trackers)
-    for dataset, members in groups.items():
-        _analyse(console, arguments, root, dataset, members)
+    if arguments.dataset is None:
+        for dataset, members in group_by_dataset(choose_trackers(root, arguments.trackers)).items():
+            _analyse(console, arguments, root, dataset, members)
+        return 0
+    foreign = arguments.results is not None and not find_trackers(root)
+    trackers = {} if foreign else choose_trackers(root, arguments.trackers)
+    _analyse(console, arguments, root, arguments.dataset, trackers)
     return 0
 
 
-def group_by_dataset(trackers: dict[str, Path]) -> dict[str, dict[str, Path]]:
-    """Return data set -> the trackers whose results say that they were made from it."""
-    groups: dict[str, dict[str, Path]] = {}
-    for name, folder in trackers.items():
-        for place in [folder, *(folder / sub for sub in sorted(set(SUBFOLDERS.values())))]:
-            for origin in load_records(ResultFolder(place)).sequences.values():
-                groups.setdefault(origin.dataset, {})[name] = folder
-    if not groups:
-        raise DataError(
-            f"the results of {', '.join(trackers)} don't say what they were made from; "
-            "give --dataset NAME or FOLDER"
-        )
-    return groups
-
-
-def tested_ranges(folders: dict[str, ResultFolder], dataset: str) -> FrameRanges:
-    """Return the frames that each sequence with results was tested on, the same for all trackers."""
-    found: FrameRanges = {}
-    for folder in folders.values():
-        for name, frames in load_records(folder).ranges(dataset_key(dataset)).items():
-            if not folder.boxes(name).is_file():
-                continue
-            if found.setdefault(name, frames) != frames:
-                raise DataError(
-                    f"the trackers were tested on different frames of '{name}' of '{dataset}': "
-                    f"{found[name][0]} to {found[name][1]}, and {frames[0]} to {frames[1]}; choose trackers "
-                    "by --trackers, or give --frames and --allow-partial"
-                )
-    return found
-
-
-def ranges_to_score(
-    arguments: argparse.Namespace, benchmark: Benchmark, folders: dict[str, ResultFolder], dataset: str
-) -> FrameRanges:
-    """Return the parts of sequences that are scored: those of `--frames`, or those that were tested.
-
-    Raises:
-        DataError: `--frames` are others than were tested, without `--allow-partial`.
-    """
-    given = parse_ranges(arguments.frames)
-    if given and arguments.allow_partial:
-        return given
-    tested = tested_ranges(folders, dataset)
-    for name, (first, last) in given.items():
-        if name in tested and tested[name] != (first, last):
-            raise DataError(
-                f"--frames {name}={first}:{last}: the results were made on the frames {tested[name][0]} to "
-                f"{tested[name][1]}; leave --frames out to score those"
-            )
-    whole = {item.name: (item.first_frame, item.first_frame + len(item) - 1) for item in benchmark.sequences}
-    return given or {name: tested[name] for name in whole if tested.get(name, whole[name]) != whole[name]}
-
-
 def _analyse(
-    console: Console, arguments: argparse.Namespace, root: Path, dataset: str, trackers: dict[str, Path]
+    console: Console,
+    arguments: argparse.Namespace,
+    root: Path,
+    dataset: str,
+    trackers: Mapping[str, Path],
 ) -> None:
-    folders = {name: ResultFolder(path / SUBFOLDERS.get(dataset, "")) for name, path in trackers.items()}
+    """Score results on a benchmark or a folder of sequences."""
+    found = results_on(root, arguments.trackers, dataset, trackers)
     benchmark = load_benchmark(dataset, one_based=not arguments.zero_based)
-    ranges = ranges_to_score(arguments, benchmark, folders, dataset)
+    ranges = ranges_to_score(arguments, benchmark, found, dataset)
     benchmark = benchmark.select(None, ranges)
-    for note in benchmark.notes:
-        say(console, f"note: {note}")
+    notes = list(benchmark.notes)
     if ranges:
         listed = ", ".join(f"{name} {first} to {last}" for name, (first, last) in ranges.items())
         others = len(ranges) < len(benchmark.sequences)
-        say(console, f"frames: {listed}" + "; all of the other sequences" * others)
-    rules = rules_of(arguments, arguments.protocol or benchmark.protocol, ao=dataset.startswith("got10k"))
+        notes.append(f"frames: {listed}" + "; all of the other sequences" * others)
+    protocol = arguments.protocol or benchmark.protocol
+    rules = rules_of(arguments, protocol, ao="got10k" in (protocol, dataset[:6]))
     truths = truths_of(benchmark)
     if arguments.dataset is None:  # whatever was tested, which may be one sequence of many
         tested = {
             name
-            for folder in folders.values()
+            for folder in found.values()
+            if isinstance(folder, ResultFolder)
             for name in load_records(folder).ranges(dataset)
-            if folder.boxes(name).is_file()
+            if folder.has(name)
         }
         truths = [truth for truth in truths if truth.name in tested]
-    _report(console, arguments, benchmark.name, truths, folders, rules, root)
+    _report(console, arguments, benchmark.name, truths, found, rules, root, notes)
 
 
-def _analyse_raw(console: Console, arguments: argparse.Namespace) -> int:
+def _analyse_raw(console: Console, arguments: argparse.Namespace) -> None:
+    """Score the results of any program against ground truth that is given as files."""
     if arguments.results is None:
         raise DataError("--ground-truth needs --results, the folder of the result files")
     if arguments.frames:
         raise DataError("--frames needs --dataset; cut the files of --ground-truth instead")
-    root = Path(arguments.results).expanduser()
-    if not root.is_dir():
-        raise DataError(f"--results '{root}' is no folder")
-    if ResultFolder(root).sequences():
-        folders = {root.resolve().name: ResultFolder(root)}
-    else:
-        places = sorted(path for path in root.iterdir() if path.is_dir())
-        folders = {path.name: ResultFolder(path) for path in places if ResultFolder(path).sequences()}
-    if not folders:
-        raise DataError(f"no <seq>.txt in '{root}' or in its folders")
-    truths = truths_in(Path(arguments.ground_truth).expanduser())
-    rules = rules_of(arguments, arguments.protocol or "otb", ao=False)
-    _report(console, arguments, Path(arguments.ground_truth).resolve().name, truths, folders, rules, root)
-    return 0
+    if arguments.dataset is not None:
+        raise DataError("--dataset and --ground-truth both say what is true; give one of them")
+    root, given = (Path(path).expanduser() for path in (arguments.results, arguments.ground_truth))
+    images = None if arguments.images is None else Path(arguments.images).expanduser()
+    truths, trackers = load_truths(given, images), foreign_trackers(root, arguments.trackers)
+    protocol = arguments.protocol or "otb"
+    notes = []
+    if protocol == "otb" and all(truth.name.startswith("GOT-10k") for truth in truths):
+        notes.append("these are sequences of GOT-10k: --protocol got10k adds AO and SR")
+    name = given.resolve().name.removesuffix(".gz").removesuffix(".json")
+    rules = rules_of(arguments, protocol, ao=protocol == "got10k")
+    _report(console, arguments, name, truths, trackers, rules, root if root.is_dir() else root.parent, notes)
 
 
 def rules_of(arguments: argparse.Namespace, protocol: str, *, ao: bool) -> Rules:
@@ -264,32 +246,52 @@ def _report(
     arguments: argparse.Namespace,
     name: str,
     truths: list[Truth],
-    folders: dict[str, ResultFolder],
+    trackers: Mapping[str, Results],
     rules: Rules,
     root: Path,
+    notes: list[str],
 ) -> None:
-    reports = evaluate(truths, folders, rules, baseline=arguments.baseline)
-    for note in dict.fromkeys(note for report in reports for note in report.notes):
-        say(console, f"note: {note}")
-    console.print(mean_table(name, reports))
-    if arguments.per_sequence:
-        for report in reports:
-            console.print(sequence_table(name, report))
-    tasks = score_all_tasks(arguments, truths, folders)
-    for task, trackers in tasks.items():
-        console.print(task_table(task, trackers, arguments.per_sequence))
-    for tracker, scores in tasks.get("cls", {}).items():
-        _report_conditions(console, tracker, scores, root)
+    """Score, print and write."""
+    results, renamed = under_true_names(trackers, truths)
+    analysis = analyse(name, truths, results, rules, baseline=arguments.baseline, notes=[*notes, *renamed])
+    analysis.tasks = score_all_tasks(arguments, truths, results)
+    _print(console, arguments, analysis)
+    out = root if arguments.out is None else Path(arguments.out).expanduser()
+    confusions = {}
+    for tracker, scores in analysis.tasks.get("cls", {}).items():
+        assert scores.detail is not None
+        console.print(condition_table(tracker, scores.detail))
+        if arguments.write:
+            picture = out / f"conditions_{tracker.replace('/', '_')}.png"
+            matrix, names = scores.detail.confusion(), scores.detail.class_names
+            confusions[tracker] = plot_confusion(matrix, names, picture, tracker)
     if arguments.conditions is not None:
-        for tracker in folders:
-            if tracker not in tasks.get("cls", {}):
+        for tracker in results:
+            if tracker not in analysis.tasks.get("cls", {}):
                 say(console, f"note: {tracker} said nothing of the conditions of labelled frames")
-    for path in save(reports, name, rules, root, tasks):
+    if "html" in arguments.write or "json" in arguments.write:
+        show_worst(analysis, truths, results, arguments.worst)
+    for path in [*confusions.values(), *save(analysis, out, arguments.write, confusions)]:
         say(console, f"written {path}")
 
 
+def _print(console: Console, arguments: argparse.Namespace, analysis: Analysis) -> None:
+    for note in analysis.notes:
+        say(console, f"note: {note}")
+    console.print(mean_table(analysis.benchmark, analysis.reports, analysis.score, analysis.intervals))
+    for comparison in analysis.comparisons:
+        say(console, comparison.words())
+    if analysis.attributes:
+        console.print(attribute_table(analysis.attributes, analysis.score))
+    if arguments.per_sequence:
+        for report in analysis.reports:
+            console.print(sequence_table(analysis.benchmark, report))
+    for task, trackers in analysis.tasks.items():
+        console.print(task_table(task, trackers, arguments.per_sequence))
+
+
 def score_all_tasks(
-    arguments: argparse.Namespace, truths: Sequence[Truth], folders: dict[str, ResultFolder]
+    arguments: argparse.Namespace, truths: Sequence[Truth], trackers: Mapping[str, Results]
 ) -> TaskTables:
     """Return the scores of every task that has answers and labels."""
     places = {}
@@ -297,24 +299,15 @@ def score_all_tasks(
         given = getattr(arguments, option)
         places[option] = None if given is None else check_folder(Path(given).expanduser(), f"--{option}")
     tables: TaskTables = {}
-    for tracker, folder in folders.items():
-        found = score_tasks(labelled_results(truths, folder, places["labels"]))
+    for tracker, results in trackers.items():
+        found = score_tasks(labelled_results(truths, results, places["labels"]))
         if places["conditions"] is not None:
             found.pop("cls", None)
-            conditions = score_cls(labelled_results(truths, folder, places["conditions"]))
+            conditions = score_cls(labelled_results(truths, results, places["conditions"]))
             found |= {} if conditions is None else {"cls": conditions}
         for task, scores in found.items():
             tables.setdefault(task, {})[tracker] = scores
     return tables
-
-
-def _report_conditions(console: Console, tracker: str, scores: TaskScores, root: Path) -> None:
-    """Print the table of classes of a tracker, and draw its confusion matrix."""
-    metric = scores.detail
-    assert metric is not None
-    console.print(condition_table(tracker, metric))
-    picture = root / f"conditions_{tracker.replace('/', '_')}.png"
-    say(console, f"written {plot_confusion(metric.confusion(), metric.class_names, picture, tracker)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

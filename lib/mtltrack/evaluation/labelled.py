@@ -14,8 +14,8 @@ from mtltrack.core.errors import DataError
 from mtltrack.data.labelled import join_labels, read_mask, sidecar_path
 from mtltrack.data.sequences import SequenceInfo
 from mtltrack.data.sidecars import read_sidecar
-from mtltrack.evaluation.report import Truth
-from mtltrack.evaluation.results import ResultFolder, read_boxes, read_tasks
+from mtltrack.evaluation.report import Results, Truth
+from mtltrack.evaluation.results import read_tasks
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ class LabelledResults:
         return mask
 
 
-def labelled_results(
-    truths: Iterable[Truth], results: ResultFolder, labels: Path | None
-) -> list[LabelledResults]:
+def labelled_results(truths: Iterable[Truth], results: Results, labels: Path | None) -> list[LabelledResults]:
     """Return the sequences that have labels and answers of heads.
 
     Args:
@@ -86,7 +84,7 @@ def labels_file(truth: Truth, labels: Path | None) -> Path | None:
     return path if path.is_file() else None
 
 
-def _join(truth: Truth, results: ResultFolder, path: Path) -> LabelledResults:
+def _join(truth: Truth, results: Results, path: Path) -> LabelledResults:
     content = read_sidecar(path)
     first, frames = truth.first_frame, len(truth.boxes_xywh)
     boxes = truth.boxes_xywh - truth.shift
@@ -100,7 +98,7 @@ def _join(truth: Truth, results: ResultFolder, path: Path) -> LabelledResults:
         if 0 <= line["frame"] - first < frames:
             said[line["frame"] - first] = line
     found = np.full((frames, 4), np.nan)
-    predicted = read_boxes(results.boxes(truth.name))[:frames] - truth.shift
+    predicted = results.read(truth.name)[:frames] - truth.shift
     found[: len(predicted)] = predicted
     return LabelledResults(info, said, found, path.parent, own)
 

@@ -3,24 +3,56 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtltrack.core.errors import DataError
 from mtltrack.evaluation.benchmarks.sequence import Benchmark
-from mtltrack.evaluation.results import ResultFolder, parse_numbers, read_boxes
 from mtltrack.metrics.got10k import GOT10kMetric
-from mtltrack.metrics.success import OnePassEvaluation, Validity
+from mtltrack.metrics.success import (
+    Curves,
+    SequenceErrors,
+    Validity,
+    average_curves,
+    curves,
+    match_length,
+    sequence_errors,
+)
 
 Array = NDArray[np.float64]
 Scores = dict[str, float]
 
 COLUMNS = ("AUC", "OP50", "OP75", "Precision", "NormPrecision", "mIoU")
 BASELINE = "first box held still"
+
+
+class Results(Protocol):
+    """One tracker's results of sequences; `ResultFolder` and `FoundResults` are such."""
+
+    @property
+    def path(self) -> Path:
+        """Folder or file, for messages."""
+
+    def has(self, sequence: str) -> bool:
+        """Whether there are boxes of a sequence."""
+
+    def read(self, sequence: str) -> Array:
+        """Return the boxes (N, 4) x, y, w, h."""
+
+    def where(self, sequence: str) -> Path:
+        """File of the boxes, for messages."""
+
+    def fps(self, sequence: str) -> float | None:
+        """Return frames a second, None where nobody noted it."""
+
+    def tasks(self, sequence: str) -> Path:
+        """File of what other heads said; it need not be there."""
 
 
 @dataclass(frozen=True)
@@ -32,28 +64,30 @@ class Truth:
         boxes_xywh: (N, 4) pixels.
         visible: (N,) bool or None.
         cover: (N,) 0 to 8 or None.
-        image: a frame, to know the image's size where the benchmark clips boxes; or None.
+        frames: N images, or none: to show, and to know their size where the benchmark clips boxes.
         first_frame: number of the first frame in the whole sequence, counted from 1.
         shift: (4,) what a box in 0-based pixels lacks to one of `boxes_xywh`.
         folder: of the sequence, where its labels are looked for; or None.
+        attributes: what is hard about it, as the benchmark calls it.
     """
 
     name: str
     boxes_xywh: Array
     visible: NDArray[np.bool_] | None = None
     cover: NDArray[np.int64] | None = None
-    image: Path | None = None
+    frames: tuple[Path, ...] = ()
     first_frame: int = 1
     shift: Array = field(default_factory=lambda: np.zeros(4))
     folder: Path | None = None
+    attributes: frozenset[str] = frozenset()
 
     def image_size(self) -> tuple[float, float] | None:
         """Return (width, height) in pixels, None without an image."""
-        if self.image is None:
+        if not self.frames:
             return None
         from mtltrack.evaluation.runner import read_rgb
 
-        height, width = read_rgb(self.image).shape[:2]
+        height, width = read_rgb(self.frames[0]).shape[:2]
         return float(width), float(height)
 
 
@@ -77,10 +111,15 @@ class Rules:
     allow_partial: bool = False
     ao: bool = False
 
-    def metric(self) -> OnePassEvaluation:
-        """Return an empty accumulator."""
-        return OnePassEvaluation(
-            self.protocol, self.validity, self.exclude_invalid, self.invalid_counts_as_hit
+    def errors(self, pred_xywh: Array, true_xywh: Array, visible: object) -> SequenceErrors:
+        """Compare the boxes of one sequence frame by frame."""
+        return sequence_errors(
+            pred_xywh,
+            true_xywh,
+            visible,
+            protocol=self.protocol,
+            validity=self.validity,
+            invalid_counts_as_hit=self.invalid_counts_as_hit,
         )
 
 
@@ -93,12 +132,22 @@ class TrackerReport:
         mean: over sequences, each with the same weight (AO, SR50 and SR75: over frames).
         sequences: of each sequence.
         notes: what was left out.
+        curves: of each sequence.
+        overlaps: (N,) of each sequence, -1 where there is no target.
+        weights: of each sequence, the number of its frames in AO, SR50 and SR75; empty without these.
     """
 
     tracker: str
     mean: Scores
     sequences: dict[str, Scores]
     notes: list[str] = field(default_factory=list)
+    curves: dict[str, Curves] = field(default_factory=dict, repr=False)
+    overlaps: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    weights: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def mean_curves(self) -> Curves:
+        """Return the mean over sequences, each with the same weight."""
+        return average_curves(list(self.curves.values()))
 
 
 def truths_of(benchmark: Benchmark) -> list[Truth]:
@@ -119,33 +168,18 @@ def truths_of(benchmark: Benchmark) -> list[Truth]:
             item.boxes_xywh,
             item.visible,
             item.cover,
-            item.frames[0],
+            item.frames,
             item.first_frame,
             item.shift,
             item.folder,
+            item.attributes,
         )
         for item in benchmark.sequences
     ]
 
 
-def truths_in(folder: Path) -> list[Truth]:
-    """Return the ground truth of a folder of `<seq>.txt`, or of `<seq>/groundtruth*.txt`, without images."""
-    from mtltrack.evaluation.benchmarks.reading import annotation_files
-
-    if not folder.is_dir():
-        raise DataError(f"--ground-truth '{folder}' is no folder")
-    files = {path.stem: path for path in sorted(folder.glob("*.txt"))}
-    if not files:
-        for place in sorted(path for path in folder.iterdir() if path.is_dir()):
-            found = annotation_files(place)
-            files.update({place.name: found[0]} if len(found) == 1 else {})
-    if not files:
-        raise DataError(f"'{folder}' holds neither <seq>.txt nor <seq>/groundtruth.txt")
-    return [Truth(name, read_boxes(path)) for name, path in files.items()]
-
-
 def evaluate(
-    truths: Items[Truth], trackers: dict[str, ResultFolder], rules: Rules, *, baseline: bool = False
+    truths: Items[Truth], trackers: Mapping[str, Results], rules: Rules, *, baseline: bool = False
 ) -> list[TrackerReport]:
     """Score trackers.
 
@@ -161,11 +195,12 @@ def evaluate(
     """
     chosen, notes = _complete(truths, trackers, rules.allow_partial)
     reports = []
-    for name, folder in trackers.items():
-        predictions = {truth.name: _read(folder, truth, rules.allow_partial) for truth in chosen}
+    for name, results in trackers.items():
+        lengths: list[str] = []
+        predictions = {truth.name: _read(results, truth, rules, lengths) for truth in chosen}
         report = _score(name, chosen, predictions, rules)
-        report.notes.extend(notes)
-        speeds = [_speed(folder, truth.name) for truth in chosen]
+        report.notes.extend([*notes, *(f"{name}: {note}" for note in lengths)])
+        speeds = [results.fps(truth.name) for truth in chosen]
         report.mean["FPS"] = _mean([speed for speed in speeds if speed is not None])
         reports.append(report)
     if baseline:
@@ -177,16 +212,16 @@ def evaluate(
 
 
 def _complete(
-    truths: Items[Truth], trackers: dict[str, ResultFolder], allow_partial: bool
+    truths: Items[Truth], trackers: Mapping[str, Results], allow_partial: bool
 ) -> tuple[list[Truth], list[str]]:
     """Return the sequences that every tracker has results of, and notes about the others."""
     notes, lacking = [], set()
-    for tracker, folder in trackers.items():
-        missing = [truth.name for truth in truths if not folder.boxes(truth.name).is_file()]
+    for tracker, results in trackers.items():
+        missing = [truth.name for truth in truths if not results.has(truth.name)]
         if missing:
             listed = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
             share = f"{len(missing)} of {len(truths)} sequences"
-            text = f"{tracker} has no results for {share} ({listed}) in {folder.path}"
+            text = f"{tracker} has no results for {share} ({listed}) in {results.path}"
             if not allow_partial:
                 raise DataError(f"{text}; --allow-partial scores the sequences that every tracker has")
             notes.append(f"{text}: left out for every tracker")
@@ -197,24 +232,21 @@ def _complete(
     return chosen, notes
 
 
-def _read(folder: ResultFolder, truth: Truth, allow_partial: bool) -> Array:
-    path = folder.boxes(truth.name)
-    boxes = read_boxes(path)
-    if len(boxes) != len(truth.boxes_xywh) and not allow_partial:
+def _read(results: Results, truth: Truth, rules: Rules, notes: list[str]) -> Array:
+    """Return the boxes of one sequence; of another length than the truth only where the rules allow it."""
+    boxes, frames = results.read(truth.name), len(truth.boxes_xywh)
+    if len(boxes) == frames:
+        return boxes
+    text = (
+        f"'{results.where(truth.name)}' holds {len(boxes)} boxes, the ground truth of '{truth.name}' {frames}"
+    )
+    if not rules.allow_partial:
         raise DataError(
-            f"'{path}' holds {len(boxes)} boxes, the ground truth of '{truth.name}' {len(truth.boxes_xywh)}. "
-            "Was another range of frames tested (--frames)? --allow-partial cuts a longer result and pads "
-            "a shorter one"
+            f"{text}. Was another range of frames tested (--frames)? --allow-partial cuts a longer result "
+            "and pads a shorter one"
         )
+    notes.append(f"{text}: {'cut' if len(boxes) > frames else 'the frames that lack count as misses'}")
     return boxes
-
-
-def _speed(folder: ResultFolder, sequence: str) -> float | None:
-    path = folder.times(sequence)
-    if not path.is_file():
-        return None
-    seconds = parse_numbers(path, 1)[1:, 0]  # the first frame only starts the tracker
-    return float(len(seconds) / seconds.sum()) if seconds.sum() > 0 else None
 
 
 def _mean(values: list[float]) -> float:
@@ -222,19 +254,27 @@ def _mean(values: list[float]) -> float:
 
 
 def _score(name: str, truths: list[Truth], predictions: dict[str, Array], rules: Rules) -> TrackerReport:
-    metric, overlap = rules.metric(), GOT10kMetric()
-    rows: dict[str, Scores] = {}
+    report, overlap = TrackerReport(name, {}, {}), GOT10kMetric()
     for truth in truths:
-        boxes = predictions[truth.name]
+        boxes, true = predictions[truth.name], truth.boxes_xywh
         try:
-            rows[truth.name] = metric.update(boxes, truth.boxes_xywh, truth.visible)
+            errors = rules.errors(boxes, true, truth.visible)
+            report.curves[truth.name] = curves(errors, exclude_invalid=rules.exclude_invalid)
+            row = {**report.curves[truth.name].scores(), "mIoU": errors.average_overlap}
             if rules.ao:
-                scores = overlap.update(boxes, truth.boxes_xywh, truth.cover, truth.image_size())
-                rows[truth.name] |= _renamed(scores)
+                padded = match_length(boxes, len(true), pad=rules.allow_partial)
+                row |= _renamed(overlap.update(padded, true, truth.cover, truth.image_size()))
+                report.weights[truth.name] = len(overlap.ious[-1])
         except DataError as error:
             raise DataError(f"{name}, sequence '{truth.name}': {error}") from error
-    mean = metric.compute() | (_renamed(overlap.compute()) if rules.ao else {})
-    return TrackerReport(name, mean, rows)
+        report.sequences[truth.name] = row
+        report.overlaps[truth.name] = errors.overlap.astype(np.float32)
+    report.mean = {
+        **report.mean_curves().scores(),
+        "mIoU": float(np.nanmean([row["mIoU"] for row in report.sequences.values()])),
+        **(_renamed(overlap.compute()) if rules.ao else {}),
+    }
+    return report
 
 
 def _renamed(scores: Scores) -> Scores:

@@ -67,6 +67,23 @@ class ResultFolder:
         """File of what the other heads said, a JSON object a line."""
         return self.path / f"{sequence}.tasks.jsonl"
 
+    def has(self, sequence: str) -> bool:
+        """Whether there are boxes of a sequence."""
+        return self.boxes(sequence).is_file()
+
+    def read(self, sequence: str) -> Array:
+        """Return the boxes (N, 4) x, y, w, h of a sequence."""
+        return read_boxes(self.boxes(sequence))
+
+    def where(self, sequence: str) -> Path:
+        """File of a sequence's boxes."""
+        return self.boxes(sequence)
+
+    def fps(self, sequence: str) -> float | None:
+        """Return frames a second of a sequence, None where nobody noted it."""
+        path = self.times(sequence)
+        return speed_of(path) if path.is_file() else None
+
     def sequences(self) -> list[str]:
         """Names of the sequences that have boxes here."""
         names = (path.stem for path in self.path.glob("*.txt"))
@@ -75,10 +92,15 @@ class ResultFolder:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file as a whole: readers see the old one or the new one, never a part."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file as a whole, see `write_text`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(data)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -121,11 +143,17 @@ def parse_numbers(path: Path, columns: int) -> Array:
         DataError: no such file, or a line that doesn't hold so many numbers; it names file and line.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"can't read '{path}': {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"'{path}' is not a text file of numbers: {error}") from error
+    return parse_lines(text, path, columns)
+
+
+def parse_lines(text: str, path: Path, columns: int) -> Array:
+    """Return the numbers (N, columns) of a text, see `parse_numbers`; `path` is for messages."""
+    lines = text.rstrip().splitlines()
     values = np.empty((len(lines), columns))
     for number, line in enumerate(lines):
         words = _SEPARATORS.split(line.strip(" \t,;\r"))
@@ -139,10 +167,32 @@ def parse_numbers(path: Path, columns: int) -> Array:
 
 def read_boxes(path: Path) -> Array:
     """Return the boxes (N, 4) x, y, w, h of a result or annotation file, see `parse_numbers`."""
-    boxes = parse_numbers(path, 4)
+    return _not_empty(parse_numbers(path, 4), path)
+
+
+def parse_boxes(text: str, path: Path) -> Array:
+    """Return the boxes (N, 4) x, y, w, h of a text, see `parse_numbers`; `path` is for messages."""
+    return _not_empty(parse_lines(text, path, 4), path)
+
+
+def _not_empty(boxes: Array, path: Path) -> Array:
     if len(boxes) == 0:
         raise DataError(f"'{path}' is empty; wanted a line x, y, w, h for each frame")
     return boxes
+
+
+def speed_of(path: Path) -> float | None:
+    """Return frames a second from a file of the seconds a frame, None where it says nothing.
+
+    The first frame, which only starts the tracker, doesn't count. The GOT-10k toolkit writes a column for
+    each repetition, of which the first is taken.
+    """
+    try:
+        words = [line.replace(",", " ").split() for line in path.read_text(encoding="utf-8").splitlines()]
+        seconds = np.array([float(line[0]) for line in words if line][1:])
+    except ValueError as error:
+        raise DataError(f"'{path}' holds no seconds, one a line: {error}") from error
+    return float(len(seconds) / seconds.sum()) if seconds.sum() > 0 else None
 
 
 def write_results(

@@ -1,0 +1,145 @@
+"""The frames that a tracker did worst on, as pictures where there are images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mtltrack.core.errors import DataError
+from mtltrack.evaluation.report import Results, TrackerReport, Truth
+from mtltrack.metrics.boxes import normalised_centre_error
+
+LOST = 0.1  # overlap below which the target counts as lost
+WIDTH = 400  # pixels of a picture
+QUALITY = 78  # of the JPEG files, of 100
+
+
+@dataclass(frozen=True)
+class WorstFrame:
+    """The worst frame of a sequence.
+
+    Attributes:
+        tracker: whose.
+        sequence: its name.
+        index: of the frame, counted from 0 in the part that was scored.
+        frame: its number in the whole sequence, counted from 1.
+        overlap: in [0, 1].
+        distance: of the centres, in sizes of the true box; inf where the result says nothing of the frame.
+        lost_since: number of the first frame of the run with an overlap below `LOST` that this frame belongs
+            to; None where the target isn't lost.
+        box_xywh: what the tracker said, in the ground truth's pixels; NaN where nothing.
+    """
+
+    tracker: str
+    sequence: str
+    index: int
+    frame: int
+    overlap: float
+    distance: float
+    lost_since: int | None
+    box_xywh: tuple[float, ...]
+
+    def words(self) -> str:
+        """Return what is wrong, in words."""
+        lost = "" if self.lost_since is None else f", lost since frame {self.lost_since}"
+        apart = "no box" if np.isinf(self.distance) else f"{self.distance:.1f} box sizes off"
+        return f"{self.sequence}, frame {self.frame}: overlap {self.overlap:.2f}, {apart}{lost}"
+
+
+def worst_frames(
+    report: TrackerReport, truths: Iterable[Truth], results: Results, count: int
+) -> list[WorstFrame]:
+    """Return the worst frame of each of a tracker's `count` worst sequences, by their AUC.
+
+    The worst frame is the one with a target and the lowest overlap; of several the one whose centre is
+    farthest off, in sizes of the true box; of several the first. The first frame, which the tracker is given,
+    never is.
+    """
+    known = {truth.name: truth for truth in truths}
+    names = sorted(report.sequences, key=lambda name: report.sequences[name]["AUC"])
+    found = []
+    for name in names:
+        if len(found) == count:
+            break
+        if (frame := _worst(report, known[name], results)) is not None:
+            found.append(frame)
+    return found
+
+
+def _worst(report: TrackerReport, truth: Truth, results: Results) -> WorstFrame | None:
+    overlaps = report.overlaps[truth.name].astype(np.float64)
+    scored = overlaps >= 0
+    scored[0] = False
+    if not scored.any():
+        return None
+    boxes = np.full((len(overlaps), 4), np.nan)
+    said = results.read(truth.name)[: len(overlaps)]
+    boxes[: len(said)] = said
+    distances = normalised_centre_error(boxes, truth.boxes_xywh)
+    distances[np.isnan(distances)] = np.inf
+    lowest = np.flatnonzero(scored & (overlaps == overlaps[scored].min()))
+    index = int(lowest[np.argmax(distances[lowest])])
+    return WorstFrame(
+        report.tracker,
+        truth.name,
+        index,
+        truth.first_frame + index,
+        float(overlaps[index]),
+        float(distances[index]),
+        _lost_since(overlaps, index, truth.first_frame),
+        tuple(boxes[index].tolist()),
+    )
+
+
+def _lost_since(overlaps: NDArray[np.float64], index: int, first_frame: int) -> int | None:
+    """Return where the run of lost frames begins; frames without a target (-1) don't end it."""
+    if overlaps[index] >= LOST:
+        return None
+    begin = index
+    for place in range(index - 1, 0, -1):
+        if overlaps[place] >= LOST:
+            break
+        if overlaps[place] >= 0:
+            begin = place
+    return first_frame + begin
+
+
+def draw_worst(frame: WorstFrame, truth: Truth) -> bytes | None:
+    """Return a small JPEG with the tracker's box and the true one; None where the image isn't there.
+
+    Raises:
+        DataError: the image is there, but can't be read.
+    """
+    if not truth.frames or not truth.frames[frame.index].is_file():
+        return None
+    from mtltrack.evaluation.overlay import draw
+    from mtltrack.evaluation.runner import read_rgb
+
+    image = read_rgb(truth.frames[frame.index])
+    scale = WIDTH / image.shape[1]  # before drawing, so that lines are as thick in every picture
+    size = WIDTH, max(1, round(image.shape[0] * scale))
+    image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    said = (np.array(frame.box_xywh) - truth.shift) * scale
+    true = (truth.boxes_xywh[frame.index] - truth.shift) * scale
+    drawn = draw(image, said if np.isfinite(said).all() else None, true)
+    options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise DataError(f"OpenCV can't write frame {frame.frame} of '{frame.sequence}' as JPEG")
+    return bytes(data)
+
+
+def all_worst(
+    reports: Sequence[TrackerReport], truths: Sequence[Truth], trackers: dict[str, Results], count: int
+) -> list[WorstFrame]:
+    """Return the worst frames of every tracker that has results (`worst_frames`)."""
+    return [
+        frame
+        for report in reports
+        if report.tracker in trackers
+        for frame in worst_frames(report, truths, trackers[report.tracker], count)
+    ]

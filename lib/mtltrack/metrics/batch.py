@@ -12,7 +12,7 @@ blocks that fit the processor's cache, and compared as one. For GOT-10k's AO and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 
 from mtltrack.core.errors import DataError
 from mtltrack.metrics.preparation import Protocol, Validity, prepare, protocol_for
-from mtltrack.metrics.ragged import lengths_of, segment_sums
+from mtltrack.metrics.ragged import blocks, lengths_of, segment_counts
 from mtltrack.metrics.success import Curves, average_overlaps, curves_of_each, errors_of_rows, mean_of_known
 
 Array = NDArray[np.float64]
-
-BLOCK = 16_384  # frames compared at a time: arrays of that many numbers stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -98,27 +96,15 @@ def score_all(
         raise DataError("no sequence to average over")
     rules = protocol_for(protocol) if isinstance(protocol, str) else protocol
     parts = []
-    for block in _blocks(truths):
+    for block in blocks([len(item) for item in truths]):  # type: ignore[arg-type]
         named = None if names is None else names[block]
         rows = prepare(predictions[block], truths[block], flags[block], rules, named)
         errors = errors_of_rows(rows, rules, validity, invalid_counts_as_hit)
         each = curves_of_each(errors, rows.starts, exclude_invalid=exclude_invalid, names=named)
-        number = segment_sums(errors.valid.astype(np.int64), rows.starts)
+        number = segment_counts(errors.valid, rows.starts)
         frames = lengths_of(rows.starts, len(errors.valid))
         parts.append(BatchScores(each, average_overlaps(errors, rows.starts), frames, number))
     return _joined(parts)
-
-
-def _blocks(truths: Sequence[object]) -> Iterator[slice]:
-    """Yield runs of sequences that hold about `BLOCK` frames together, at least one sequence."""
-    start = frames = 0
-    for index, truth in enumerate(truths):
-        frames += len(truth)  # type: ignore[arg-type]
-        if frames >= BLOCK:
-            yield slice(start, index + 1)
-            start, frames = index + 1, 0
-    if start < len(truths):
-        yield slice(start, len(truths))
 
 
 def _joined(parts: Sequence[BatchScores]) -> BatchScores:

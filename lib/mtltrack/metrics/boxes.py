@@ -99,12 +99,12 @@ def toolkit_centre_error(pred_xywh: Array, true_xywh: Array) -> Array:
     return np.sqrt(((x - true_x) / width) ** 2 + ((y - true_y) / height) ** 2)
 
 
-def clip_to_image(boxes_xywh: Array, bound: tuple[float, float], *, shrink: bool = False) -> Array:
+def clip_to_image(boxes_xywh: Array, bound: tuple[float, float] | Array, *, shrink: bool = False) -> Array:
     """Return the boxes clipped to an image.
 
     Args:
         boxes_xywh: (N, 4) pixels.
-        bound: (width, height) of the image in pixels.
+        bound: (width, height) of the image in pixels, or (N, 2), that of each box's image.
         shrink: False reproduces the GOT-10k toolkit, which moves a corner left of or above the image onto its
             edge without taking the moved distance from the extent, so such a box slides inward; True cuts the
             box.
@@ -120,7 +120,7 @@ def clip_to_image(boxes_xywh: Array, bound: tuple[float, float], *, shrink: bool
 def rect_iou(
     pred_xywh: Array,
     true_xywh: Array,
-    bound: tuple[float, float] | None = None,
+    bound: tuple[float, float] | Array | None = None,
     *,
     shrink: bool = False,
 ) -> Array:
@@ -130,7 +130,7 @@ def rect_iou(
     Args:
         pred_xywh: (N, 4) pixels.
         true_xywh: (N, 4) pixels.
-        bound: (width, height) of the image to clip both boxes to, or None.
+        bound: (width, height) of the image to clip both boxes to, (N, 2) of each image, or None.
         shrink: how to clip, see `clip_to_image`.
     """
     if bound is not None:

@@ -99,7 +99,7 @@ def prepare(
         if len(one) == 0 or len(other) == 0:
             raise DataError(f"{prefix}nothing to score: {len(one)} predicted boxes, {len(other)} true boxes")
     true_rows, starts = np.concatenate(truth), starts_of([len(item) for item in truth])
-    _check_predictions(pred, prefixes)
+    check_predictions(pred, prefixes)
     missing = ~np.isfinite(true_rows.sum(axis=1))
     if missing.any():
         _check_missing(truth, missing, starts, protocol, prefixes)
@@ -128,7 +128,7 @@ def _check_missing(
     for first in np.flatnonzero(missing):
         sequence, row = locate(int(first), starts)
         truth = truths[sequence]
-        if np.isinf(truth[row]).any():
+        if np.any(np.isinf(truth[row])):
             raise DataError(
                 f"{prefixes[sequence]}the ground truth is infinite in line {row + 1}: {truth[row].tolist()}"
             )
@@ -140,12 +140,17 @@ def _check_missing(
             )
 
 
-def _check_predictions(predictions: Sequence[Array], prefixes: Sequence[str]) -> None:
-    """Raise `DataError` for boxes that the published analysis refuses as well."""
+def check_predictions(predictions: Sequence[Array], prefixes: Sequence[str]) -> None:
+    """Raise `DataError` for boxes that aren't numbers or have a negative extent.
+
+    Args:
+        predictions: (M, 4) of each sequence, pixels.
+        prefixes: what an error about each sequence begins with.
+    """
     rows = np.concatenate(predictions)
     if rows[:, 2:].min() >= 0.0 and np.isfinite(rows).all():
         return
-    bad = ~np.isfinite(rows).all(axis=1) | (rows[:, 2:] < 0.0).any(axis=1)
+    bad = np.logical_not(np.isfinite(rows).all(axis=1) & (rows[:, 2:] >= 0.0).all(axis=1))
     starts = starts_of([len(item) for item in predictions])
     first = int(np.argmax(bad))
     sequence, row = locate(first, starts)

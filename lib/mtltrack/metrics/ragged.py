@@ -5,13 +5,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Thresholds = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
+
+BLOCK = 16_384  # rows compared at a time: arrays of that many numbers stay in a core's cache
+
+
+def blocks(lengths: Sequence[int]) -> Iterator[slice]:
+    """Yield runs of sequences of these lengths that hold about `BLOCK` rows, at least one sequence, each."""
+    start = rows = 0
+    for index, length in enumerate(lengths):
+        rows += length
+        if rows >= BLOCK:
+            yield slice(start, index + 1)
+            start, rows = index + 1, 0
+    if start < len(lengths):
+        yield slice(start, len(lengths))
 
 
 def starts_of(lengths: Sequence[int] | Indices) -> Indices:
@@ -30,7 +46,7 @@ def locate(row: int, starts: Indices) -> tuple[int, int]:
     return sequence, row - int(starts[sequence])
 
 
-def count_above(values: Array, thresholds: Array, starts: Indices) -> Indices:
+def count_above(values: Array, thresholds: Thresholds, starts: Indices) -> Indices:
     """Return (S, T): how many values of each sequence are > each threshold; NaN is above none.
 
     Args:
@@ -49,7 +65,7 @@ def count_above(values: Array, thresholds: Array, starts: Indices) -> Indices:
     return bins[:, ::-1].cumsum(axis=1)[:, -2::-1]
 
 
-def count_within(values: Array, thresholds: Array, starts: Indices) -> Indices:
+def count_within(values: Array, thresholds: Thresholds, starts: Indices) -> Indices:
     """Return (S, T): how many values of each sequence are <= each threshold; NaN is within none.
 
     Arguments and exactness as in `count_above`.
@@ -58,7 +74,7 @@ def count_within(values: Array, thresholds: Array, starts: Indices) -> Indices:
     return _histograms(first, len(thresholds) + 1, starts)[:, :-1].cumsum(axis=1)
 
 
-def first_reaching(values: Array, thresholds: Array) -> Indices:
+def first_reaching(values: Array, thresholds: Thresholds) -> Indices:
     """Return (N,) the index of the first threshold that is >= each value; T where none is, or for NaN.
 
     The same as `np.searchsorted(thresholds, values)`, and several times as quick where the thresholds are
@@ -90,3 +106,8 @@ def _histograms(bins: Indices, number: int, starts: Indices) -> Indices:
 def segment_sums(values: Array, starts: Indices) -> Array:
     """Return the sum (S,) of each sequence's values (N,)."""
     return np.add.reduceat(values, starts)
+
+
+def segment_counts(flags: NDArray[np.bool_], starts: Indices) -> Indices:
+    """Return how many flags (N,) of each sequence are set (S,)."""
+    return np.add.reduceat(flags, starts, dtype=np.int64)

@@ -18,7 +18,14 @@ from mtltrack.core.registry import METRICS
 from mtltrack.metrics.boxes import centre_error, normalised_centre_error, overlap
 from mtltrack.metrics.preparation import Protocol, Rows, Validity, prepare, protocol_for, valid_frames
 from mtltrack.metrics.preparation import match_length as match_length
-from mtltrack.metrics.ragged import Indices, count_above, count_within, lengths_of, segment_sums
+from mtltrack.metrics.ragged import (
+    Indices,
+    count_above,
+    count_within,
+    lengths_of,
+    segment_counts,
+    segment_sums,
+)
 
 Array = NDArray[np.float64]
 
@@ -53,8 +60,8 @@ class SequenceErrors:
 def average_overlaps(errors: SequenceErrors, starts: Indices) -> Array:
     """Return the mean overlap (S,) over the valid frames of each sequence; NaN where there is none."""
     total = segment_sums(np.where(errors.valid, errors.overlap, 0.0), starts)
-    number = segment_sums(errors.valid.astype(np.float64), starts)
-    return np.divide(total, number, out=np.full(len(starts), np.nan), where=number > 0.0)
+    number = segment_counts(errors.valid, starts)
+    return np.divide(total, number, out=np.full(len(starts), np.nan), where=number > 0)
 
 
 def sequence_errors(
@@ -167,7 +174,7 @@ def curves_of_each(
     """Return the curves of sequences that stand one after another, a row for each; see `curves`."""
     lengths = lengths_of(starts, len(errors.valid))
     if exclude_invalid:
-        lengths = segment_sums(errors.valid.astype(np.int64), starts)
+        lengths = segment_counts(errors.valid, starts)
     if not lengths.all():
         name = f"sequence '{names[int(np.argmin(lengths))]}': " if names is not None else ""
         raise DataError(

@@ -41,10 +41,16 @@ def _load(name: str, root: Path) -> Benchmark:
         if path is None or (name == "tc128ce" and "_ce" not in folder.name):
             continue
         first, last = _range(path)
+        boxes = read_boxes(path)
+        if len(boxes) != last - first + 1:
+            raise DataError(
+                f"'{path}' has {len(boxes)} boxes, but the _frames.txt beside it says images {first} to {last}, "
+                f"which are {last - first + 1}; restore the wrong one"
+            )
         attributes = known.get(_key(folder.name), Listed("")).attributes
         entry = Listed(folder.name, first, last, attributes)
         images = collection.images(folder.name, folder / "img")
-        collection.add(folder.name, images, read_boxes(path), listed=entry, folder=folder)
+        collection.add(folder.name, images, boxes, listed=entry, folder=folder)
         found.add(_key(folder.name))
     collection.lacking([item for item in wanted if _key(item) not in found], len(wanted))
     return collection.build()

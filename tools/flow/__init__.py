@@ -1,0 +1,1 @@
+"""The designs, measurements and rankings of `tools/gradient_flow.py`."""

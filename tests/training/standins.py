@@ -66,6 +66,12 @@ class MeanError:
     def reset(self) -> None:
         self.values = []
 
+    def collected(self) -> list[float]:
+        return self.values
+
+    def merge(self, collected: list[float]) -> None:
+        self.values = self.values + collected
+
 
 class TinyTracker(nn.Module):
     """The methods of `mtltrack.models.tracker.Tracker` that training uses."""
@@ -166,17 +172,17 @@ class EpochLoader:
 
     def __init__(self, batches: int = 3, batch: int = 4, **clip: Any) -> None:
         self.batches, self.batch, self.clip = batches, batch, clip
-        self.epoch = 0
+        self.epoch, self.start, self.batch_size = 0, 0, batch
         self.sampler = self
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        self.epoch, self.start = epoch, start // self.batch_size
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[Clip]:
-        for number in range(self.batches):
+        for number in range(self.start, self.batches):
             yield make_clip(self.batch, seed=1000 * self.epoch + number, **self.clip)
 
 
@@ -195,5 +201,5 @@ class Batches(list):
     def sampler(self) -> Batches:
         return self
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
         pass

@@ -7,7 +7,7 @@ macro accuracy counts a class without samples as a miss as soon as it is predict
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ class ConditionMetrics:
                 "f1": MulticlassF1Score(**shared, average="none"),
                 "confusion": MulticlassConfusionMatrix(**shared),
             }
-        return MetricCollection(metrics)
+        # metrics that shared their counts couldn't be merged one by one
+        return MetricCollection(metrics, compute_groups=False)
 
     def reset(self) -> None:
         """Forget every sample."""
@@ -109,13 +110,25 @@ class ConditionMetrics:
         keep = known.any(dim=1) if self.multi_label else known
         if not bool(keep.any()):
             return
-        for metric in (self._metrics, *self._precisions):
-            metric.to(logits.device)
         scores = logits[keep].float().sigmoid() if self.multi_label else logits[keep].float()
-        self._metrics.update(scores, target[keep])
+        scores, target = scores.cpu(), target[keep].cpu()
+        self._metrics.update(scores, target)
         for k, precision in enumerate(self._precisions):
-            precision.update(scores[:, k], target[keep][:, k])
+            precision.update(scores[:, k], target[:, k])
         self._count += int(keep.sum())
+
+    def collected(self) -> dict[str, Any]:
+        """Return what was counted, on the CPU, for another process to `merge`."""
+        return {"count": self._count, "states": [metric.metric_state for metric in self._all()]}
+
+    def merge(self, collected: Mapping[str, Any]) -> None:
+        """Add what another one `collected`, behind the own."""
+        for metric, state in zip(self._all(), collected["states"], strict=True):
+            metric.merge_state(state)
+        self._count += collected["count"]
+
+    def _all(self) -> list[Metric]:
+        return [*dict(self._metrics.items()).values(), *self._precisions]
 
     @property
     def count(self) -> int:

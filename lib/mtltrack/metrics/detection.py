@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtltrack.core.errors import DataError
 from mtltrack.core.registry import METRICS
+from mtltrack.metrics.merging import Mergeable
 
 Array = NDArray[np.float64]
 
@@ -65,13 +66,15 @@ def average_precision(
 
 
 @METRICS.register_module()
-class DetectionMetrics:
+class DetectionMetrics(Mergeable):
     """Gathers one detection a frame and scores them all together.
 
     `AP50` and `AP50:95` as `average_precision`, the second the mean over the overlaps 0.50, 0.55 ... 0.95;
     `presence_accuracy` the share of frames whose presence (confidence above 0.5) is right; `presence_f1` the
     F1 of frames with the object.
     """
+
+    COUNTS = ("_confidences", "_overlaps", "_present")
 
     def __init__(self) -> None:
         self.reset()

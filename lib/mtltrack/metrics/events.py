@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtltrack.core.errors import DataError
+from mtltrack.metrics.merging import Mergeable
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -77,19 +78,21 @@ def match_events(predicted: list[Event], true: list[Event]) -> list[tuple[int, i
     return pairs
 
 
-class EventScores:
+class EventScores(Mergeable):
     """Scores of alert events over any number of timelines.
 
     A delay is the start of the predicted event less that of the true one it answers; negative when the alarm
     came early.
     """
 
+    COUNTS = ("predicted", "true", "matched", "hours", "delays")
+
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         self.predicted = self.true = self.matched = 0
-        self.hours = 0.0
+        self.hours: list[float] = []
         self.delays: list[float] = []
 
     def update(self, predicted: ArrayLike, true: ArrayLike, times: ArrayLike) -> None:
@@ -107,7 +110,7 @@ class EventScores:
         self.matched += len(pairs)
         self.delays += [alarms[i].start - truths[j].start for i, j in pairs]
         stamps = np.asarray(times, dtype=np.float64)
-        self.hours += float(stamps[-1] - stamps[0]) / SECONDS_PER_HOUR if len(stamps) else 0.0
+        self.hours += [float(stamps[-1] - stamps[0]) / SECONDS_PER_HOUR] if len(stamps) else []
 
     def compute(self) -> dict[str, float]:
         """Return the scores; what can't be told is NaN.
@@ -123,19 +126,21 @@ class EventScores:
             "event_f1": ratio(2 * self.matched, self.predicted + self.true),
             "delay_median": float(np.median(delays)) if len(delays) else math.nan,
             "delay_p95": float(np.percentile(delays, 95)) if len(delays) else math.nan,
-            "false_alarms_per_hour": ratio(self.predicted - self.matched, self.hours),
+            "false_alarms_per_hour": ratio(self.predicted - self.matched, math.fsum(self.hours)),
         }
 
 
-class FrameScores:
+class FrameScores(Mergeable):
     """Scores of single frames: `brier` of the probability and `f1` of the decision."""
+
+    COUNTS = ("frames", "hits", "decided", "true", "squares")
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         self.frames = self.hits = self.decided = self.true = 0
-        self.squares = 0.0
+        self.squares: list[float] = []
 
     def update(self, probability: ArrayLike, decision: ArrayLike, true: ArrayLike) -> None:
         """Add frames, (F,) each: probability in [0, 1], decision and truth bool."""
@@ -144,7 +149,7 @@ class FrameScores:
             for value, dtype in ((probability, float), (decision, bool), (true, bool))
         )
         self.frames += truth.size
-        self.squares += float(np.square(chance - truth).sum())
+        self.squares.append(float(np.square(chance - truth).sum()))
         self.hits += int((red & truth).sum())
         self.decided += int(red.sum())
         self.true += int(truth.sum())
@@ -152,20 +157,22 @@ class FrameScores:
     def compute(self) -> dict[str, float]:
         """Return `brier`, the mean squared error of the probability, and `f1`; NaN where nothing was seen."""
         return {
-            "brier": ratio(self.squares, self.frames),
+            "brier": ratio(math.fsum(self.squares), self.frames),
             "f1": ratio(2 * self.hits, self.decided + self.true),
         }
 
 
-class MismatchScores:
+class MismatchScores(Mergeable):
     """How far the soft rule departs from the hard one on the same boxes."""
+
+    COUNTS = ("frames", "differing", "seconds", "shifts")
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         self.frames = self.differing = 0
-        self.seconds = 0.0
+        self.seconds: list[float] = []
         self.shifts: list[float] = []
 
     def update(
@@ -180,7 +187,7 @@ class MismatchScores:
         soft, hard = np.asarray(soft_red, dtype=bool), np.asarray(hard_red, dtype=bool)
         self.frames += soft.size
         self.differing += int((soft != hard).sum())
-        self.seconds += float(np.abs(np.subtract(soft_seconds, hard_seconds)).sum())
+        self.seconds.append(float(np.abs(np.subtract(soft_seconds, hard_seconds)).sum()))
         events, wanted = red_events(soft, times), red_events(hard, times)
         self.shifts += [abs(events[i].start - wanted[j].start) for i, j in match_events(events, wanted)]
 
@@ -192,7 +199,7 @@ class MismatchScores:
         """
         return {
             "mismatch_decisions": ratio(self.differing, self.frames),
-            "mismatch_seconds": ratio(self.seconds, self.frames),
+            "mismatch_seconds": ratio(math.fsum(self.seconds), self.frames),
             "mismatch_alert_time": float(np.mean(self.shifts)) if self.shifts else math.nan,
         }
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mtltrack.core.errors import DataError
 from mtltrack.core.registry import METRICS
+from mtltrack.metrics.merging import Mergeable
 
 Mask = NDArray[np.uint8]
 TOLERANCE = 0.008  # share of the image's diagonal
@@ -112,12 +113,14 @@ def mask_statistics(scores: NDArray[np.float64]) -> dict[str, float]:
 
 
 @METRICS.register_module()
-class MaskMetrics:
+class MaskMetrics(Mergeable):
     """J and F of masks, frame by frame, sequence by sequence.
 
     Args:
         boundaries: score F as well, some milliseconds for a frame of 854 x 480 pixels.
     """
+
+    COUNTS = ("_regions", "_outlines")
 
     def __init__(self, boundaries: bool = True) -> None:
         self.boundaries = boundaries

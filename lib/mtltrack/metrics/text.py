@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mtltrack.core.errors import DataError
 from mtltrack.core.registry import METRICS
@@ -36,6 +36,15 @@ class TextMetrics:
     def reset(self) -> None:
         """Forget every text."""
         self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
+
+    def collected(self) -> dict[str, list[int]]:
+        """Return the counts, for another process to `merge`."""
+        return dict(self._counts)
+
+    def merge(self, collected: Mapping[str, Sequence[int]]) -> None:
+        """Add what another one `collected`."""
+        for group, values in collected.items():
+            self._counts[group] = [a + b for a, b in zip(self._counts[group], values, strict=True)]
 
     def update(self, read: Sequence[str], truth: Sequence[str], kinds: Sequence[str] | None = None) -> None:
         """Add texts.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -321,6 +321,15 @@ class AlertMetrics:
         """Return the scores that can be told; those that need what wasn't seen are left out."""
         scores = {**self.frames.compute(), **self.events.compute(), **self.mismatch.compute()}
         return {name: value for name, value in scores.items() if not math.isnan(value)}
+
+    def collected(self) -> list[dict[str, Any]]:
+        """Return what was counted, for another process to `merge`."""
+        return [scores.collected() for scores in (self.frames, self.events, self.mismatch)]
+
+    def merge(self, collected: Sequence[Mapping[str, Any]]) -> None:
+        """Add what another one `collected`, behind the own."""
+        for scores, counts in zip((self.frames, self.events, self.mismatch), collected, strict=True):
+            scores.merge(counts)
 
     def reset(self) -> None:
         for scores in (self.frames, self.events, self.mismatch):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from mtltrack.core.precision import in_full
 from mtltrack.core.registry import HEADS, LOSSES
@@ -22,6 +22,7 @@ from mtltrack.losses.boxes import (
     order_corners,
 )
 from mtltrack.losses.focal import gaussian_heatmap, heatmap_focal_loss
+from mtltrack.metrics.merging import Mergeable
 
 # a score of 0.1 everywhere: CenterNet's start, from which the focal loss falls at once
 INITIAL_SCORE_LOGIT = -2.19
@@ -277,19 +278,21 @@ class MlpHead(BoxHead):
         return {"boxes_cxcywh": boxes, "scores": boxes.new_ones(len(boxes)), "features": maps}
 
 
-class BoxMetrics:
-    """Mean overlap of predicted and labelled boxes, `IoU`, in [0, 1]."""
+class BoxMetrics(Mergeable):
+    """Mean overlap of predicted and labelled boxes, `IoU`, in [0, 1]; 0 for one that isn't finite."""
+
+    COUNTS = ("_overlaps",)
 
     def __init__(self) -> None:
-        self._iou = MeanMetric()
+        self.reset()
 
     def update(self, output: TaskOutput, labels: dict[str, Tensor]) -> None:
         predicted, target = corner_boxes(output, labels)
         overlap = box_iou(predicted.detach(), target)[labels["valid"]]
-        self._iou.to(overlap.device).update(overlap)
+        self._overlaps += torch.nan_to_num(overlap.double(), nan=0.0).tolist()
 
     def compute(self) -> dict[str, float]:
-        return {"IoU": float(self._iou.compute())}
+        return {"IoU": math.fsum(self._overlaps) / len(self._overlaps) if self._overlaps else math.nan}
 
     def reset(self) -> None:
-        self._iou.reset()
+        self._overlaps: list[float] = []

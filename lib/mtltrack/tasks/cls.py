@@ -187,6 +187,14 @@ class ClsMetrics:
                 lines.append(f"{row['name']:<24}{row['support']:>11}{row['predicted']:>11}{rates}")
         return "\n".join(lines)
 
+    def collected(self) -> Any:
+        """Return what was counted, for another process to `merge`."""
+        return self.conditions.collected()
+
+    def merge(self, collected: Any) -> None:
+        """Add what another one `collected`."""
+        self.conditions.merge(collected)
+
     def reset(self) -> None:
         self.conditions.reset()
 

@@ -201,6 +201,14 @@ class OcrMetrics:
     def compute(self) -> dict[str, float]:
         return self.texts.compute()
 
+    def collected(self) -> Any:
+        """Return what was counted, for another process to `merge`."""
+        return self.texts.collected()
+
+    def merge(self, collected: Any) -> None:
+        """Add what another one `collected`."""
+        self.texts.merge(collected)
+
     def reset(self) -> None:
         self.texts.reset()
 

@@ -277,6 +277,14 @@ class PlateMetrics:
     def compute(self) -> dict[str, float]:
         return self.detections.compute()
 
+    def collected(self) -> Any:
+        """Return what was counted, for another process to `merge`."""
+        return self.detections.collected()
+
+    def merge(self, collected: Any) -> None:
+        """Add what another one `collected`."""
+        self.detections.merge(collected)
+
     def reset(self) -> None:
         self.detections.reset()
 

@@ -222,6 +222,15 @@ class SegMetrics:
             if len(self._examples) < self.MOST_EXAMPLES:
                 self._examples.append((predicted, true))
 
+    def collected(self) -> dict[str, Any]:
+        """Return what was counted and drawn, for another process to `merge`."""
+        return {"masks": self.masks.collected(), "examples": self._examples}
+
+    def merge(self, collected: Mapping[str, Any]) -> None:
+        """Add what another one `collected`, behind the own."""
+        self.masks.merge(collected["masks"])
+        self._examples = [*self._examples, *collected["examples"]][: self.MOST_EXAMPLES]
+
     def compute(self) -> dict[str, float]:
         """Return the mean J and F over the frames and the share of frames with J above 0.5, in [0, 1]."""
         scores = self.masks.compute()

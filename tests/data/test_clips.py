@@ -184,7 +184,7 @@ def test_bad_samples_are_replaced_reported_and_counted(tmp_path: Path) -> None:
     assert 2 <= log.bad_samples <= 30 and log.samples == 60
     assert log.fraction == log.bad_samples / 60
     report = log.report()
-    assert "samples were bad" in report and "0008.jpg can't be decoded" in report
+    assert "samples were bad" in report and "0008.jpg: the image can't be decoded" in report
     assert "groundtruth_rect.txt, line 4: the box '1,2,0,0' has no area" in report
     with pytest.raises(
         DataError, match=r"MAX_BAD_FRACTION \(1\.00%\) is not accepted: correct the files named above"

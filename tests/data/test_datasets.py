@@ -201,12 +201,12 @@ def test_counts_that_differ_are_named(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "folder", ("bike",))
     (root / "bike" / "img" / "0024.jpg").unlink()
     with pytest.raises(
-        DataError, match=r"groundtruth_rect\.txt has 24 entries, but the folder of .*0001\.jpg has 23"
+        DataError, match=r"groundtruth_rect\.txt: has 24 entries, but the folder of .*0001\.jpg has 23"
     ):
         FolderSequences(root).sequence(0)
     root = make_lasot(tmp_path / "lasot")
     write_text(root / "zebra" / "zebra-9" / "out_of_view.txt", "0,1")
-    with pytest.raises(DataError, match=r"out_of_view\.txt has 2 entries, but .*groundtruth\.txt has 24"):
+    with pytest.raises(DataError, match=r"out_of_view\.txt: has 2 entries, but .*groundtruth\.txt has 24"):
         Lasot(root).sequence(0)
     write_text(root / "zebra" / "zebra-9" / "out_of_view.txt", "0,x")
     with pytest.raises(DataError, match=r"out_of_view\.txt: wanted one number a frame, .*'x'"):

@@ -151,7 +151,9 @@ def test_all_faults_of_a_file_can_be_listed(tmp_path: Path) -> None:
     assert [fault.split(": ")[0].rpartition(":")[2] for fault in faults] == ["1", "1", "2", "3"]
     assert "timestamp: wanted a finite number" in faults[0] and "alert: wanted 0 or 1" in faults[1]
     assert sorted(content.flags) == [2, 3] and not content.alerts
-    assert parse_sidecar(tmp_path / "none.jsonl")[1][0].startswith("can't read the labels")
+    assert parse_sidecar(tmp_path / "none.jsonl")[1][0].startswith(
+        f"{tmp_path / 'none.jsonl'}: the labels can't be read"
+    )
 
 
 @pytest.mark.parametrize(

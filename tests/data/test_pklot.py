@@ -107,7 +107,7 @@ def test_broken_labels_are_named(lot: Path, old: str, new: str, wanted: str) -> 
 def test_a_name_that_is_no_time_and_a_missing_image_are_named(lot: Path) -> None:
     folder = lot / "sequence4"
     (folder / "frames" / f"{TIMES[0]}.png").unlink()
-    with pytest.raises(DataError, match=rf"{TIMES[0]}\.xml has no image: looked for {TIMES[0]} .*frames\."):
+    with pytest.raises(DataError, match=rf"{TIMES[0]}\.xml: has no image: looked for {TIMES[0]} .*frames\."):
         PkLot(lot)
     (folder / "bounding_boxes" / f"{TIMES[0]}.xml").rename(folder / "bounding_boxes" / "morning.xml")
     with pytest.raises(DataError, match=r"morning\.xml: the name of the file must be its time"):

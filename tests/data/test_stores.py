@@ -47,10 +47,10 @@ def test_reads_lists_and_knows_what_exists(kind: str, stores: dict[str, Store]) 
 
 
 def test_missing_things_are_named(stores: dict[str, Store], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"can't read .*files/img/3\.jpg \(No such file.*Restore the file"):
+    with pytest.raises(DataError, match=r"files/img/3\.jpg: can't be read \(No such file.*Restore the file"):
         stores["folder"].read("img/3.jpg")
     with pytest.raises(
-        DataError, match=r"key 'img/3\.jpg' of the LMDB .*packed doesn't exist.*make_lmdb\.py"
+        DataError, match=r"key 'img/3\.jpg' of the LMDB .*packed: doesn't exist.*make_lmdb\.py"
     ):
         stores["lmdb"].read("img/3.jpg")
     with pytest.raises(DataError, match=r"the data folder .*gone doesn't exist"):
@@ -82,9 +82,9 @@ def test_images_are_rgb_and_bad_ones_are_named(made: Callable[[str], Path]) -> N
     assert image.shape == (48, 64, 3) and image.dtype == np.uint8
     red, _, blue = image[15, 14].astype(int)  # the target was written as BGR (40, 120, 220)
     assert red > 180 and blue < 80
-    with pytest.raises(DataError, match=r"image a/b\.jpg can't be decoded \(4 bytes\)\. Fetch"):
+    with pytest.raises(DataError, match=r"a/b\.jpg: the image can't be decoded \(4 bytes\)\. Fetch"):
         decode_image(b"oops", "a/b.jpg")
-    with pytest.raises(DataError, match=r"image a/b\.jpg can't be decoded \(0 bytes\)"):
+    with pytest.raises(DataError, match=r"a/b\.jpg: the image can't be decoded \(0 bytes\)"):
         decode_image(b"", "a/b.jpg")
-    with pytest.raises(DataError, match=r"image a/b\.jpg is cut off"):
+    with pytest.raises(DataError, match=r"a/b\.jpg: the image is cut off"):
         decode_image(data[: len(data) // 2], "a/b.jpg")

@@ -59,7 +59,7 @@ def test_training_and_testing_take_the_same_images(tmp_path: Path, place: str) -
 
 def test_a_sequence_without_images(tmp_path: Path) -> None:
     boxes_file(tmp_path / "a" / "groundtruth.txt", 3)
-    with pytest.raises(DataError, match=r"no images in .*a, nor below it in img, imgs, images, color"):
+    with pytest.raises(DataError, match=r"a: there are no images, nor below it in img, imgs, images, color"):
         load_benchmark(str(tmp_path))
 
 

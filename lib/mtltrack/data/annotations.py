@@ -18,7 +18,7 @@ def decode_text(data: bytes, name: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{name} isn't a UTF-8 text file ({error.reason}). Save it as UTF-8.") from error
+        raise DataError(f"{name}: isn't a UTF-8 text file ({error.reason}). Save it as UTF-8.") from error
 
 
 def _lines(text: str) -> list[str]:
@@ -97,6 +97,6 @@ def same_count(name: str, found: int, other: str, wanted: int) -> None:
     """Raise DataError unless two files of a sequence speak of the same number of frames."""
     if found != wanted:
         raise DataError(
-            f"{name} has {found} entries, but {other} has {wanted}. "
+            f"{name}: has {found} entries, but {other} has {wanted}. "
             "One of them is incomplete: restore it, or remove the sequence."
         )

@@ -15,7 +15,6 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 IMAGE_FOLDERS = ("img", "imgs", "images", "color")  # where a sequence's folder may hold its images
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held; 5 to 8 swap rows and columns
-_TAIL = 4096  # some cameras append data of their own behind the end marker
 
 
 def is_image(name: str) -> bool:
@@ -47,7 +46,7 @@ def sequence_images(store: Store, folder: str = "") -> list[str]:
         if images := images_in(store, place):
             return images
     raise DataError(
-        f"there are no images in {store.locate(folder)}, nor below it in {', '.join(IMAGE_FOLDERS)}. "
+        f"{store.locate(folder)}: there are no images, nor below it in {', '.join(IMAGE_FOLDERS)}. "
         "Add them."
     )
 
@@ -66,15 +65,16 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         DataError: the bytes are no image, or end before the image does.
     """
     remedy = "Fetch the file again, or take its frame out of the data set."
-    if data[:2] == _JPEG_START and _JPEG_END not in data[-_TAIL:]:
-        raise DataError(f"the image {name} is cut off ({len(data)} bytes, no end marker). {remedy}")
+    # some decoders fill what is missing with grey; searched from the end, where it nearly always stands
+    if data[:2] == _JPEG_START and data.rfind(_JPEG_END) < 0:
+        raise DataError(f"{name}: the image is cut off ({len(data)} bytes, no end marker). {remedy}")
     buffer = np.frombuffer(data, dtype=np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
     except cv2.error:
         image = None
     if image is None:
-        raise DataError(f"the image {name} can't be decoded ({len(data)} bytes). {remedy}")
+        raise DataError(f"{name}: the image can't be decoded ({len(data)} bytes). {remedy}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
@@ -90,6 +90,6 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
             return (image.height, image.width) if turned else image.size
     except (OSError, SyntaxError, UnidentifiedImageError) as error:
         raise DataError(
-            f"the image {name} can't be decoded ({len(data)} bytes). "
+            f"{name}: the image can't be decoded ({len(data)} bytes). "
             "Fetch the file again, or take its frame out of the data set."
         ) from error

@@ -212,7 +212,7 @@ def parse_sidecar(path: str | Path) -> tuple[SidecarFile, list[str]]:
         # by line ends alone: splitlines() also splits at characters that a JSON string may hold
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        return content, [f"can't read the labels {path} ({error})."]
+        return content, [f"{path}: the labels can't be read ({error})."]
     faults: list[str] = []
     for number, text in enumerate(lines, start=1):
         if not text.strip():

@@ -58,7 +58,7 @@ class FolderStore:
             return (self.root / key).read_bytes()
         except OSError as error:
             raise DataError(
-                f"can't read {self.locate(key)} ({error.strerror or error}). "
+                f"{self.locate(key)}: can't be read ({error.strerror or error}). "
                 f"Restore the file, or correct the folder {self.root}."
             ) from error
 
@@ -138,7 +138,7 @@ class LmdbStore:
             value = transaction.get(key.encode())
         if value is None:
             raise DataError(
-                f"{self.locate(key)} doesn't exist. Pack the data set again with tools/make_lmdb.py: "
+                f"{self.locate(key)}: doesn't exist. Pack the data set again with tools/make_lmdb.py: "
                 "keys are paths relative to the packed folder."
             )
         return bytes(value)

@@ -152,7 +152,7 @@ class Davis(StoredSequences):
             numbers = _objects(decode_numbers(self.store.read(key), self.store.locate(key)))
             if len(numbers) > MOST_OBJECTS:
                 raise DataError(
-                    f"{self.store.locate(key)} holds {len(numbers)} values besides 0; wanted 0 and 255, or "
+                    f"{self.store.locate(key)}: holds {len(numbers)} values besides 0; wanted 0 and 255, or "
                     f"the numbers of at most {MOST_OBJECTS} objects. Save it without smoothing, as PNG."
                 )
             if numbers:
@@ -193,7 +193,7 @@ class Davis(StoredSequences):
         key = found.masks[frame]
         if key is None or frame in found.faults:
             image = self.store.locate(found.images[frame])
-            raise DataError(found.faults.get(frame, f"the image {image} has no mask of its name. Add it."))
+            raise DataError(found.faults.get(frame, f"{image}: the image has no mask of its name. Add it."))
         numbers = decode_numbers(self.store.read(key), self.store.locate(key))
         return (numbers == entry.number).astype(np.uint8)
 
@@ -236,7 +236,7 @@ class Davis(StoredSequences):
         lost = [name for name in self._mask_names(video) if PurePosixPath(name).stem not in stems]
         if lost:
             raise DataError(
-                f"{self.store.locate(f'{self._mask_folder}/{video}/{lost[0]}')} has no image of its name in "
+                f"{self.store.locate(f'{self._mask_folder}/{video}/{lost[0]}')}: has no image of its name in "
                 f"{self.store.locate(f'{self._image_folder}/{video}')} ({len(lost)} such masks). Restore the "
                 "images, or remove the masks."
             )

@@ -101,7 +101,7 @@ class Got10k(StoredSequences):
         try:
             parser.read_string(decode_text(self.store.read(key), self.store.locate(key)))
         except configparser.Error as error:
-            raise DataError(f"{self.store.locate(key)} isn't an INI file ({error}). Restore it.") from error
+            raise DataError(f"{self.store.locate(key)}: isn't an INI file ({error}). Restore it.") from error
         text = parser.get("METAINFO", "anno_fps", fallback="")
         found = _NUMBER.search(text)
         return float(found[0]) if found and float(found[0]) > 0 else DEFAULT_FPS

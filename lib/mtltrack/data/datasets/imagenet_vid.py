@@ -124,7 +124,7 @@ def _read_frame(store: Store, key: str) -> dict[str, tuple[list[float], bool]]:
         return objects
     except (ElementTree.ParseError, ValueError) as error:
         raise DataError(
-            f"{store.locate(key)} isn't an annotation of ImageNet VID ({error}). Unpack it again."
+            f"{store.locate(key)}: isn't an annotation of ImageNet VID ({error}). Unpack it again."
         ) from error
 
 

@@ -133,7 +133,7 @@ class PkLot(StoredSequences):
                 if self.store.exists(image):
                     return image
         raise DataError(
-            f"{self.store.locate(key)} has no image: looked for {path.stem} ({', '.join(IMAGE_SUFFIXES)}) in "
+            f"{self.store.locate(key)}: has no image: looked for {path.stem} ({', '.join(IMAGE_SUFFIXES)}) in "
             f"{self.store.locate(str(folders[0]))}. Restore the image, or take the XML file out."
         )
 

@@ -20,6 +20,7 @@ from mtltrack.data.build import NAMED, build_datasets, build_transforms
 from mtltrack.data.loader import build_loader
 from mtltrack.data.sampler import ClipDataset, EpochSampler
 from mtltrack.data.sequences import SequenceDataset
+from mtltrack.data.shares import BatchSampler, FilledClips, WholeEpochSampler
 from mtltrack.training.stages import Stage
 from mtltrack.training.texts import LABEL_ADVICE
 
@@ -33,39 +34,53 @@ FOLDER = "FolderSequences"  # labels cls only where CONDITIONS says from what
 
 @dataclass
 class Loaders:
-    """The loaders of a run: `train` holds this rank's share, `val` (None: no validation) every clip."""
+    """The loaders of a run: `train` holds this rank's share, `val` (None: none) its share or all."""
 
     train: DataLoader[Clip]
     val: DataLoader[Clip] | None
 
 
 def build_loaders(
-    cfg: Config, *, seed: int = 42, use_lmdb: bool = False, rank: int = 0, world_size: int = 1
+    cfg: Config,
+    *,
+    seed: int = 42,
+    use_lmdb: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+    share_validation: bool = False,
 ) -> Loaders:
     """Build the training and the validation loader that a configuration describes.
 
-    A last batch that isn't full is left out of training, as in the published code, unless it is the only one.
+    The processes share the samples of an epoch; none is seen twice. With TRAIN.DROP_LAST a last batch that
+    isn't full is left out of training, as in the published code, unless it is the only one.
 
     Args:
         cfg: from `load_config`.
         seed: of the samples; the same on every rank.
         use_lmdb: read named data sets from their LMDB.
         rank: this process.
-        world_size: number of processes; they share an epoch's samples.
+        world_size: number of processes.
+        share_validation: each process gets some of the batches of DATA.VAL, not all of them.
 
     Raises:
         ConfigError: an unknown data set or argument.
         DataError: a root is missing, a data set is empty.
     """
     train = build_clips(cfg, TRAIN, seed=seed, use_lmdb=use_lmdb)
-    sampler = EpochSampler(len(train), rank=rank, world_size=world_size, even=world_size > 1)
     batch_size, workers = cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.NUM_WORKER
-    full = len(sampler) >= batch_size
-    loader = build_loader(train, batch_size, workers, sampler, drop_last=full, seed=seed)
+    if cfg.TRAIN.DROP_LAST:
+        sampler = EpochSampler(len(train), rank=rank, world_size=world_size, even=world_size > 1)
+        full = len(sampler) >= batch_size
+        loader = build_loader(train, batch_size, workers, sampler, drop_last=full, seed=seed)
+    else:
+        sampler = WholeEpochSampler(len(train), batch_size, rank, world_size)
+        loader = build_loader(FilledClips(train), batch_size, workers, sampler, seed=seed)
     if not cfg.DATA.VAL.DATASETS_NAME:
         return Loaders(loader, None)
     val = build_clips(cfg, VAL, seed=seed, use_lmdb=use_lmdb)
-    return Loaders(loader, build_loader(val, batch_size, workers, EpochSampler(len(val)), seed=seed))
+    own = (rank, world_size) if share_validation else (0, 1)
+    batches = BatchSampler(len(val), batch_size, *own)
+    return Loaders(loader, build_loader(val, batch_size, workers, batches, seed=seed))
 
 
 def need_labels(cfg: Config, stages: Iterable[Stage]) -> None:

@@ -46,6 +46,7 @@ def contradictions(cfg: Config) -> Iterable[Contradiction]:
     yield from _elimination(cfg)
     yield from _sources(cfg)
     yield from _schedule(cfg)
+    yield from _sharding(cfg)
 
 
 def _tasks(cfg: Config) -> Iterator[Contradiction]:
@@ -150,3 +151,25 @@ def _schedule(cfg: Config) -> Iterator[Contradiction]:
             "stage 1 trains the heads of TASKS, and there are none: add one, or set TRAIN.STAGE1_EPOCHS to 0."
         )
         yield Contradiction(("TRAIN.TWO_STAGE", "TASKS"), text)
+
+
+def _sharding(cfg: Config) -> Iterator[Contradiction]:
+    """What needs whole gradients or weights in each process, while TRAIN.FSDP leaves each a share."""
+    train = cfg.TRAIN
+    if not train.FSDP:
+        return
+    audits = [key for key in ("AUDIT_INTERVAL", "AUDIT_FULL_INTERVAL") if cfg.is_given(f"TRAIN.{key}")]
+    refused = {
+        "WEIGHTING": (train.WEIGHTING["TYPE"] != "fixed", "fixed"),
+        "TASK_CLIP_NORM": (bool(train.TASK_CLIP_NORM), "{}"),
+        "EMA": (train.EMA is not None, "null"),
+        "PRECISION": (train.PRECISION == "fp16", "fp32 or bf16"),
+        "AMP": (train.AMP and train.PRECISION is None, "false, with PRECISION: bf16 instead"),
+        **{key: (getattr(train, key) > 0, "0") for key in audits},
+    }
+    for key, (contradicts, allowed) in refused.items():
+        if contradicts:
+            found = show(getattr(train, key))
+            reason = "TRAIN.FSDP is true and each process holds a share only"
+            text = f"found {found}, but {reason}; allowed: {allowed}."
+            yield Contradiction((f"TRAIN.{key}", "TRAIN.FSDP"), text)

@@ -38,6 +38,13 @@ class Scheduler(Section):
     GAMMA: Factor = Field(default=0.1, description="Mstep: factor of each drop.")
 
 
+class SaveBest(Section):
+    METRIC: Text = Field(
+        default="total", description="Figure of the validation: cls/macro_f1, total; TRAIN.EMA's if it is on."
+    )
+    MODE: Literal["min", "max"] = Field(default="min", description="Whether the least or the most is best.")
+
+
 class Train(Section):
     """Weights of tasks, TRAIN.<TASK>_WEIGHT, are further keys: see `Config.task_weight`."""
 
@@ -72,6 +79,17 @@ class Train(Section):
     PRINT_INTERVAL: Count = Field(default=50, description="Steps between lines of progress.")
     VAL_EPOCH_INTERVAL: Count = Field(default=20, description="Epochs between validations.")
     SAVE_INTERVAL: Count = Field(default=1, description="Epochs between checkpoints.")
+    SAVE_INTERVAL_STEPS: CountOrZero = Field(
+        default=0, description="Steps between states from which a run can go on; 0: at ends of epochs only."
+    )
+    KEEP_RESUME: Count = Field(default=2, description="Newest states that are kept to go on from.")
+    KEEP_WEIGHTS: CountOrZero = Field(default=0, description="Newest epochs whose weights are kept; 0: all.")
+    SAVE_BEST: SaveBest | None = Field(
+        default=None, description="Keep the weights that did best in validation, <NetType>_best.pth.tar."
+    )
+    EMA: Annotated[float, Field(gt=0, lt=1), NotBool] | None = Field(
+        default=None, description="Decay of a moving average of the weights, as 0.999; not given: no average."
+    )
     GRAD_CLIP_NORM: NotNegative = Field(
         default=0.1, description="Largest norm of the gradient; 0: not clipped."
     )
@@ -86,6 +104,12 @@ class Train(Section):
     )
     AUDIT_FULL_INTERVAL: CountOrZero = Field(
         default=2000, description="Steps between looks at the whole matrix of gradients; 0: none."
+    )
+    FSDP: StrictBool = Field(
+        default=False, description="Several processes: each holds a share of weights and optimizer."
+    )
+    DROP_LAST: StrictBool = Field(
+        default=True, description="Leave out an epoch's last batch where it isn't full; false: use it."
     )
     MAX_BAD_STEPS: Count = Field(
         default=10, description="Steps in a row that aren't finite, at which training stops."

@@ -172,5 +172,5 @@ def collate(samples: Sequence[Sample]) -> Clip:
             if all(with_detail)
             else None
         ),
-        sources=[sample.source for sample in samples],
+        sources=[sample.source for sample in samples if sample.source],  # a filler has none
     )

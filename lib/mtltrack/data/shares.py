@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from mtltrack.data.sampler import EpochSampler
+import torch
+from torch.utils.data import Dataset
+
+from mtltrack.data.collate import Sample
+from mtltrack.data.sampler import ClipDataset, EpochSampler
+
+FILLER = -1  # stands for a sample where a rank has none left
 
 
 class BatchSampler(EpochSampler):
@@ -32,3 +39,56 @@ class BatchSampler(EpochSampler):
 
     def __len__(self) -> int:
         return len(self.samples)
+
+
+class WholeEpochSampler(EpochSampler):
+    """Gives every sample of an epoch exactly once over all ranks, and every rank as many batches.
+
+    Shares differ by one sample at most. Where that gives some ranks a batch more than others, these get a
+    `FILLER` for it.
+
+    Args:
+        length: samples an epoch.
+        batch_size: of the loader, which must not leave out a last batch.
+        rank: this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, length: int, batch_size: int, rank: int, world_size: int) -> None:
+        super().__init__(length, rank=rank, world_size=world_size)
+        most = -(-length // world_size)  # samples of the first rank
+        lacks_a_batch = -(-most // batch_size) > -(-self._share() // batch_size)
+        self.fillers = int(lacks_a_batch)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        yield from super().__iter__()
+        for _ in range(self.fillers):
+            yield self.epoch, FILLER
+
+    def __len__(self) -> int:
+        return self._share() + self.fillers
+
+
+class FilledClips(Dataset[Sample]):
+    """Clips, and for the number `FILLER` one without any label: it weighs nothing and isn't counted.
+
+    Args:
+        clips: the samples proper.
+    """
+
+    def __init__(self, clips: ClipDataset) -> None:
+        self.clips = clips
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: tuple[int, int]) -> Sample:
+        epoch, number = index
+        if number != FILLER:
+            return self.clips[index]
+        sample = self.clips[epoch, 0]
+        labels = {
+            task: {**entry, "valid": torch.zeros_like(entry["valid"])}
+            for task, entry in sample.labels.items()
+        }
+        return replace(sample, labels=labels, source={})

@@ -84,7 +84,7 @@ class Size:
     steps: int  # an epoch
 
 
-FULL = Size(train_clips=240, val_clips=64, batch=16, epochs=8, steps=20)
+FULL = Size(train_clips=960, val_clips=128, batch=16, epochs=10, steps=60)
 QUICK = Size(train_clips=8, val_clips=8, batch=4, epochs=3, steps=1)
 
 
@@ -133,7 +133,7 @@ class KeptBatches:
         self.clip, self.size, self.seed, self.epoch = clip, size, seed, 0
         self.sampler = self
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, start: int = 0) -> None:  # noqa: ARG002 - its runs aren't resumed
         self.epoch = epoch
 
     def __len__(self) -> int:

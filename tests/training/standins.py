@@ -203,3 +203,19 @@ class Batches(list):
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         pass
+
+
+class Interruption(Exception):
+    """The run dies."""
+
+
+def stop_after_epoch(run: Any, epoch: int) -> None:
+    """Let a run die when the checkpoint of an epoch has been written."""
+    save = run.saver.after_epoch
+
+    def save_and_die(current, last, stop):
+        save(current, last, stop)
+        if run.position.epoch == epoch:
+            raise Interruption
+
+    run.saver.after_epoch = save_and_die

@@ -13,16 +13,18 @@ from standins import make_tracker
 from mtltrack.core.errors import CheckpointError
 from mtltrack.training import checkpoint
 from mtltrack.training.checkpoint import (
-    CheckpointFolder,
     Description,
-    find_resume,
     load_resume,
-    newest_weights,
     plain,
     save_resume,
     save_weights,
-    set_aside,
     write_atomically,
+)
+from mtltrack.training.files import (
+    CheckpointFolder,
+    find_resume,
+    newest_weights,
+    set_aside,
 )
 
 ABOUT = Description(
@@ -43,9 +45,15 @@ def all_types(value) -> set[type]:
     return {type(value)}
 
 
-def save(folder: CheckpointFolder, epoch: int) -> Path:
-    save_weights(folder.weights_file(epoch), make_tracker(), ABOUT, epoch=epoch, stage="joint")
-    return save_resume(folder, epoch, {"position": {"epoch": epoch}})
+def save(folder: CheckpointFolder, epoch: int, step: int | None = None) -> Path:
+    path, state = folder.resume_file(epoch, step), {"position": {"epoch": epoch}}
+    if step is not None:
+        save_resume(path, state, {"net": make_tracker().state_dict(), "epoch": epoch})
+        return path
+    weights = folder.weights_file(epoch)
+    save_weights(weights, make_tracker(), ABOUT, epoch=epoch, stage="joint")
+    save_resume(path, state, weights.name)
+    return path
 
 
 def test_a_checkpoint_has_the_published_name_and_holds_plain_types_only(folder, tmp_path):

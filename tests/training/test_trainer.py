@@ -8,12 +8,22 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from standins import EpochLoader, TinyTracker, changed, make_clip, make_tracker, state_of
+from standins import (
+    EpochLoader,
+    Interruption,
+    TinyTracker,
+    changed,
+    make_clip,
+    make_tracker,
+    state_of,
+    stop_after_epoch,
+)
 
 from mtltrack.core.errors import ConfigError, DataError, TrainingError
 from mtltrack.data.faults import FaultLog
 from mtltrack.training import reporting
-from mtltrack.training.checkpoint import CheckpointFolder, Description, load_resume
+from mtltrack.training.checkpoint import Description, load_resume
+from mtltrack.training.files import CheckpointFolder
 from mtltrack.training.monitors import Monitor, Monitors, RunInfo
 from mtltrack.training.settings import TrainSettings
 from mtltrack.training.stages import Schedule, plan_stages
@@ -171,15 +181,7 @@ def straight_and_resumed(folder: Path, stages, epochs_first: int, **options):
     torch.manual_seed(3)
     interrupted = trainer(first, stages, folder / "parts", **options)
 
-    class Interruption(Exception):
-        pass
-
-    def stop(current):
-        Trainer._save(interrupted, current)
-        if interrupted.position.epoch == epochs_first:
-            raise Interruption
-
-    interrupted._save = stop
+    stop_after_epoch(interrupted, epochs_first)
     with pytest.raises(Interruption):
         interrupted.run()
     torch.manual_seed(1234)
@@ -254,19 +256,15 @@ def test_settings_of_an_optimizer_that_goes_on_cannot_change(tmp_path, options, 
     first.run()
     saved = load_resume(tmp_path / "Tiny_ep0001.resume.pt")
     stages = plan(**{"stage1_epochs": 3, "stage2_epochs": 0, **options})
-    with pytest.raises(TrainingError, match=text + ".*restore these settings, or give --resume never"):
+    with pytest.raises(TrainingError, match=text + ".*restore these settings, give --resume never"):
         trainer(make_tracker(), stages, settings=TrainSettings(**base, **settings)).resume(*saved)
 
 
 def test_the_rate_of_a_stage_to_come_may_change(tmp_path):
     run = trainer(make_tracker(), plan(), tmp_path)
 
-    def stop(current):
-        Trainer._save(run, current)
-        raise InterruptedError
-
-    run._save = stop
-    with pytest.raises(InterruptedError):
+    stop_after_epoch(run, 1)
+    with pytest.raises(Interruption):
         run.run()
     notes = Notes()
     resumed = trainer(make_tracker(), plan(stage2_lr=3e-3), notes=notes)
@@ -289,7 +287,7 @@ def test_a_head_whose_time_is_over_stops_and_the_rest_goes_on():
     stages = plan(two_stage=False, epochs=3, learns_until={"cls": 1})
     snapshots = []
     run = trainer(tracker, stages, notes=notes)
-    run._save = lambda current: snapshots.append(state_of(tracker))
+    run.saver.after_epoch = lambda *_: snapshots.append(state_of(tracker))
     run.run()
     assert "from epoch 2 on, cls no longer learns" in notes.messages
     assert not any(name.startswith("cls") for name in changed(snapshots[0], snapshots[2]))

@@ -13,12 +13,14 @@ from pathlib import Path
 import torch
 
 from mtltrack.core.errors import ConfigError
+from mtltrack.training.signals import SIGNALS, StopSignals
 
 SINGLE = "single"
 MULTIPLE = "multiple"
 MULTI_NODE = "multi_node"
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"  # torchrun's: how often the processes have been started again
 TIMEOUT = 1800.0
+TORCHRUN_SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 LAUNCHED = "MTLTRACK_LAUNCHED"  # when the command was given, seconds since 1970
 MEETING = "mtltrack"
 
@@ -46,8 +48,8 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
         "--max-restarts",
         type=int,
         default=0,
-        help="multiple, multi_node: when a process dies, start all of them again up to so many times; they go "
-        "on from the newest checkpoint (0)",
+        help="multiple, multi_node: when a process dies, start all of them again up to so many times; they "
+        "go on from the newest checkpoint (0)",
     )
 
 
@@ -69,11 +71,22 @@ def launch(module: str, arguments: Sequence[str]) -> int:
         module: what each process runs.
         arguments: of the command, those of `add_launch_options` among them.
 
+    A signal that asks to leave is handed on, once: torchrun hands it on to the processes and waits for them.
+
     Returns:
-        torchrun's exit status, not 0 when a process failed.
+        torchrun's exit status, not 0 when a process failed; 128 and the signal's number after a signal.
     """
-    environment = {**os.environ, LAUNCHED: repr(time.time())}
-    status = subprocess.run(torchrun_command(module, arguments), env=environment, check=False).returncode
+    environment = {
+        **os.environ,
+        LAUNCHED: repr(time.time()),
+        TORCHRUN_SIGNALS: "SIGHUP,SIGQUIT," + ",".join(SIGNALS),
+    }
+    # in a session of its own: Ctrl-C reaches this process alone, and torchrun but once
+    process = subprocess.Popen(torchrun_command(module, arguments), env=environment, start_new_session=True)
+    with StopSignals(process.send_signal) as stop:
+        status = process.wait()
+    if stop.number:
+        return 128 + stop.number
     return 128 - status if status < 0 else status  # ended by a signal: as a shell says it
 
 

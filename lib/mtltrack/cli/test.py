@@ -24,7 +24,7 @@ from mtltrack.evaluation.provenance import Provenance
 from mtltrack.evaluation.results import ResultFolder
 from mtltrack.evaluation.runner import FrameTracker, RunSummary, Settings, run
 from mtltrack.models.weights import read_weights_file, state_dict_of
-from mtltrack.training.checkpoint import CheckpointFolder, newest_weights
+from mtltrack.training.files import CheckpointFolder, newest_weights
 
 EXAMPLES = """examples:
   python tracking/test.py hiptrack hiptrack_cls --dataset otb --threads 2
@@ -175,6 +175,21 @@ def devices_of(device: str | None, num_gpus: int) -> list[str | None]:
     return [f"cuda:{index}" for index in range(max(1, min(num_gpus, torch.cuda.device_count())))]
 
 
+def device_notes(arguments: argparse.Namespace, devices: Sequence[str | None]) -> list[str]:
+    """Return what the user should know when fewer GPUs work than `--num_gpus` says."""
+    wanted = arguments.num_gpus
+    if wanted <= 1:
+        return []
+    if arguments.device is not None:
+        return [f"--num_gpus {wanted} has no effect beside --device {arguments.device}"]
+    if arguments.threads < wanted and len(devices) > max(1, arguments.threads):
+        used = max(1, arguments.threads)
+        return [f"--num_gpus {wanted} with --threads {arguments.threads} uses {used}: give as many --threads"]
+    if len(devices) < wanted:
+        return [f"--num_gpus {wanted}, but only {', '.join(map(str, devices))} is there"]
+    return []
+
+
 def run_test(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     console = make_console()
@@ -214,6 +229,8 @@ def run_test(arguments: argparse.Namespace) -> int:
     factory = TrackerFromCheckpoint(arguments.tracker_name, config, tuple(arguments.cfg_options), checkpoint)
     settings = Settings(folder, arguments.decimals, arguments.debug, made_by)
     devices = devices_of(arguments.device, arguments.num_gpus)
+    for note in device_notes(arguments, devices):
+        say(console, f"note: {note}")
     with RunProgress(len(benchmark.sequences), console) as progress:
         summary = run(
             factory,
@@ -244,6 +261,8 @@ def _conclude(console: Console, summary: RunSummary, folder: ResultFolder) -> in
     speed = f"; {summary.frames_per_second:.1f} frames a second a process" if summary.done else ""
     say(console, f"{done}{speed}")
     say(console, f"results {folder.path}")
+    for note in summary.notes:
+        print(f"warning: {note}", file=sys.stderr)
     for name, text in summary.failed.items():
         print(f"error: sequence '{name}': {text}", file=sys.stderr)
     return 1 if summary.failed else 0

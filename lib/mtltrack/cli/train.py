@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from mtltrack.cli.build import assembly_of, build_tracker, initial_weights, load_weights
-from mtltrack.cli.build_data import build_loaders, need_labels
-from mtltrack.cli.launch import SINGLE, add_launch_options, launch
+from mtltrack.cli.build_data import TRAIN, build_loaders, need_labels
+from mtltrack.cli.launch import SINGLE, add_launch_options, launch, written_since_launch
+from mtltrack.cli.train_header import fingerprints, header
 from mtltrack.cli.train_setup import (
     describe_model,
     keep_schedule,
     make_accelerator,
+    make_deterministic,
     make_stages,
     need_rule,
     share_cores,
@@ -29,20 +32,23 @@ from mtltrack.core.errors import ConfigError, MtltrackError
 from mtltrack.core.paths import local_settings
 from mtltrack.models.tracker import Tracker
 from mtltrack.models.weights import LoadReport
-from mtltrack.training.checkpoint import (
+from mtltrack.training.checkpoint import load_newest
+from mtltrack.training.files import (
     CheckpointFolder,
     find_resume,
-    load_resume,
     newest_weights,
     set_aside,
+    set_newer_aside,
 )
 from mtltrack.training.monitors import Monitors, RunInfo, build_monitors
+from mtltrack.training.signals import SIGNALS, StoppedError
 from mtltrack.training.trainer import Trainer
 
 EXAMPLES = """examples:
   python tracking/train.py --script hiptrack --config hiptrack_cls --save_dir ./output --mode single \\
       --cfg-options DATA.TRAIN.CLS_ANN_DIR=/data/labels
   python tracking/train.py --script hiptrack --config hiptrack_cls_tiny --save_dir ./output --resume never
+  python tracking/train.py --script hiptrack --config hiptrack_cls_tiny --save_dir ./output --deterministic
   python tracking/train.py --script ostrack --config ostrack_256 --save_dir ./output \\
       --mode multiple --nproc_per_node 4 --use_lmdb 1
   python tracking/train.py --script hiptrack --config hiptrack_cls --save_dir ./output \\
@@ -51,6 +57,12 @@ EXAMPLES = """examples:
 writes <save_dir>/checkpoints/train/<script>/<config>, <save_dir>/tensorboard/train/<script>/<config> and
 <save_dir>/logs/<script>-<config>.log; see docs/training.md
 """
+
+
+STOPPED = {
+    128 + number: f"stopped by {number.name}; the same command goes on from the last saved state"
+    for number in (getattr(signal, name) for name in SIGNALS if hasattr(signal, name))
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,6 +85,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="auto: go on where this configuration's last run stopped, if it did; never: start afresh, and "
         "move the checkpoints of that run to the sub-folder earlier; "
         "PATH: go on from that checkpoint (auto)",
+    )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="on a GPU: only operations that round alike in every run, which are slower; on a CPU all are",
     )
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings on top of the YAML"
@@ -117,11 +134,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = launch("mtltrack.cli.train", given)
         if status == 0:
             return 0
+        if status in STOPPED:
+            print(STOPPED[status], file=sys.stderr)
+            return status
         reason = f"a process ended with an error (status {status}), see above"
+    except StoppedError as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.status
     except MtltrackError as error:
         status, reason = 1, str(error)
     except KeyboardInterrupt:
-        status, reason = 130, "interrupted; the same command goes on after the last saved epoch"
+        status, reason = 130, "interrupted; the same command goes on from the last saved state"
     except Exception as error:  # an error of ours, of a library or of the machine: all of it, then one line
         traceback.print_exc()
         status, reason = 1, f"{type(error).__name__}: {error}"
@@ -142,16 +165,21 @@ def train(options: argparse.Namespace) -> int:
     """Train in this process, alone or as one of several that torchrun started."""
     cfg = load_config(find_config(options.script, options.config), options.cfg_options, script=options.script)
     save_dir = Path(options.save_dir or local_settings().save_dir).expanduser()
+    if options.deterministic:
+        make_deterministic()
     accelerator = make_accelerator(cfg)
     share_cores(cfg.TRAIN.NUM_WORKER)
     info = RunInfo(save_dir, options.script, options.config)
     monitors = build_monitors(info) if accelerator.is_main_process else Monitors()
-    failure = "interrupted"
+    failure, stopped = "interrupted", None
     try:
         for sentence in cfg.without_effect(options.script):
             monitors.message(sentence)
         folder = train_in(options, cfg, save_dir, accelerator, monitors)
         failure = ""
+    except StoppedError as asked:
+        failure, stopped = "", asked
+        monitors.message(str(asked))
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
         raise
@@ -159,7 +187,7 @@ def train(options: argparse.Namespace) -> int:
         if failure:
             monitors.tell(lambda monitor: monitor.failed(failure))
         monitors.close()
-    if accelerator.is_main_process:
+    if accelerator.is_main_process and stopped is None:
         print(
             f"checkpoints  {folder.folder}\nlog          {info.log_file}\nTensorBoard  {info.tensorboard_dir}"
         )
@@ -167,6 +195,8 @@ def train(options: argparse.Namespace) -> int:
     accelerator.wait_for_everyone()
     accelerator.free_memory()
     accelerator.end_training()
+    if stopped is not None:
+        raise stopped
     return 0
 
 
@@ -181,14 +211,13 @@ def train_in(
     need_rule(cfg)
     net_type = assembly_of(options.script).net_type
     folder = CheckpointFolder.of_run(save_dir, options.script, options.config, net_type)
-    resume_file = find_resume(folder, options.resume)
-    saved = None if resume_file is None else load_resume(resume_file)
-    if saved is None:
+    found = load_newest(resume_files(folder, options.resume), monitors.message)
+    if found is None:
         report = starting_weights(tracker, cfg, options, save_dir)
         monitors.message(report.sentence())
         started_from = report.kind
     else:
-        started_from = saved[0]["run"]["started_from"]
+        started_from = found[1][0]["run"]["started_from"]
     set_seed(
         options.seed, device_specific=True
     )  # ranks begin with the same weights, but drop out differently
@@ -199,10 +228,13 @@ def train_in(
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
     )
+    data = fingerprints(TRAIN, loaders.train.dataset)
+    for line in header(cfg.dump(), options.seed, data):
+        monitors.message(line)
     trainer = Trainer(
         tracker,
         stages,
-        train_settings(cfg, options.seed, started_from),
+        replace(train_settings(cfg, options.seed, started_from), data=data),
         loaders.train,
         val_loader=loaders.val,
         accelerator=accelerator,
@@ -211,39 +243,48 @@ def train_in(
         monitors=monitors,
         keep_rate=keep_schedule(cfg, started_from),
     )
-    if saved is not None:
-        trainer.resume(*saved)
-        tell_resumed(monitors, resume_file, trainer, saved[1].get("config"), cfg)
-    else:
-        accelerator.wait_for_everyone()  # another process may still read the weights that it starts from
-        aside = set_aside(folder) if accelerator.is_main_process else None
-        if aside is not None:
-            monitors.message(f"moved the checkpoints of an earlier run to {aside}")
+    if found is not None:
+        trainer.resume(*found[1])
+        tell_resumed(monitors, found[0], trainer)
+    accelerator.wait_for_everyone()  # another process may still read the weights that it starts from
+    if accelerator.is_main_process:
+        clear_folder(folder, None if found is None else found[0], monitors)
     trainer.run()
     return folder
 
 
-def tell_resumed(
-    monitors: Monitors, path: Path | None, trainer: Trainer, stored: dict[str, Any] | None, cfg: Config
-) -> None:
-    """Say where the run goes on, and which settings are others than those it began with."""
-    done, total = trainer.position.epoch, trainer.epochs
-    if done >= total:
+def clear_folder(folder: CheckpointFolder, resumed: Path | None, monitors: Monitors) -> None:
+    """Move away what a run must not meet in its folder: an earlier run's files, or a future that won't be."""
+    for path in folder.unfinished():
+        path.unlink()
+    aside = set_aside(folder) if resumed is None else set_newer_aside(folder, resumed)
+    if aside is not None:
+        what = "checkpoints of an earlier run" if resumed is None else f"states newer than {resumed.name}"
+        monitors.message(f"moved the {what} to {aside}")
+
+
+def resume_files(folder: CheckpointFolder, choice: str) -> list[Path]:
+    """Return the resume files to try, see `find_resume`; processes that were started again go on anyhow."""
+    if choice != "auto":
+        again = [path for path in find_resume(folder, "auto") if written_since_launch(path)]
+        if again:
+            return again
+    return find_resume(folder, choice)
+
+
+def tell_resumed(monitors: Monitors, path: Path, trainer: Trainer) -> None:
+    """Say where the run goes on."""
+    place, total = trainer.position, trainer.epochs
+    if place.epoch >= total and place.validated:
         monitors.message(f"{path}: all {total} epochs are done; --resume never trains anew")
-    else:
-        monitors.message(f"resuming from {path}: {done} of {total} epochs are done")
-    old, new = flat(stored or {}), flat(cfg.dump())
-    for key in sorted(set(old) | set(new)):
-        if old.get(key) != new.get(key):
-            monitors.message(f"setting changed since then: {key} was {old.get(key)}, is {new.get(key)}")
-
-
-def flat(tree: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """Return the leaves of nested dictionaries by their dotted keys."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves.update(flat(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value})
-    return leaves
+        return
+    where = f"{place.epoch} of {total} epochs are done"
+    if place.epoch_step:
+        where += f", and {place.epoch_step} steps of the next"
+    if not place.validated:
+        where += ", and validation comes next"
+    stage = trainer.stages[place.stage].name
+    monitors.message(f"resuming from {path}: {where}; step {place.step} of the run, stage '{stage}'")
 
 
 def starting_weights(

@@ -36,6 +36,17 @@ def make_accelerator(cfg: Config) -> Accelerator:
     )
 
 
+def make_deterministic() -> None:
+    """Let torch take only operations that give the same bits in every run; before the device is first used.
+
+    An operation that has no such form raises an error that names it.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
 def share_cores(num_workers: int) -> None:
     """On a CPU, leave a core to each loader process: threads that outnumber the cores wait for one another.
 
@@ -109,6 +120,12 @@ def train_settings(cfg: Config, seed: int, started_from: str) -> TrainSettings:
         print_interval=train.PRINT_INTERVAL,
         val_interval=train.VAL_EPOCH_INTERVAL,
         save_interval=train.SAVE_INTERVAL,
+        save_interval_steps=train.SAVE_INTERVAL_STEPS,
+        keep_resume=train.KEEP_RESUME,
+        keep_weights=train.KEEP_WEIGHTS,
+        best="" if train.SAVE_BEST is None else train.SAVE_BEST.METRIC,
+        best_is_least=train.SAVE_BEST is not None and train.SAVE_BEST.MODE == "min",
+        ema=train.EMA,
         audit_interval=train.AUDIT_INTERVAL,
         audit_full_interval=train.AUDIT_FULL_INTERVAL,
         max_bad_steps=train.MAX_BAD_STEPS,

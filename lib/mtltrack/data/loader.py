@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 from typing import Any, cast
 
@@ -16,7 +17,13 @@ from mtltrack.data.sampler import ClipDataset, EpochSampler
 
 
 def start_worker(worker: int) -> None:  # noqa: ARG001
-    """Keep a worker to one thread: the workers themselves are the parallelism."""
+    """Keep a worker to one thread: the workers themselves are the parallelism.
+
+    Signals that ask the whole training to leave reach its workers too; the training tells them when to go.
+    """
+    for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has no SIGUSR1
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

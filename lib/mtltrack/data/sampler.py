@@ -13,7 +13,7 @@ from mtltrack.core.stopping import StopRule
 from mtltrack.data.augment import ClipTransform, CropSettings, RejectedDraw, SampleRandom
 from mtltrack.data.collate import Sample, build_sample
 from mtltrack.data.sampling import FrameChoice, sampling_mode
-from mtltrack.data.sequences import SequenceDataset, SequenceInfo
+from mtltrack.data.sequences import SequenceDataset, SequenceInfo, check_in_frame
 from mtltrack.data.task_labels import ClipLabels, ClipParts
 
 MAX_DRAWS = 100
@@ -150,6 +150,10 @@ class ClipDataset(Dataset[Sample]):
         for frame in frames:
             if frame not in images:
                 images[frame] = source.image(i, frame)
+        for frame in images:
+            x, y, w, h = info.boxes_xywh[frame]
+            size = (images[frame].shape[1], images[frame].shape[0])
+            check_in_frame((x, y, x + w, y + h), size, f"{info.where(frame)}: the box")
         boxes = torch.from_numpy(info.boxes_xywh[frames].astype(np.float32))
         views = [(images[frame], box) for frame, box in zip(frames, boxes, strict=True)]
         template, search = self.transform(views[0], views[1:], rng, allow_flip=not info.has_text)
@@ -225,10 +229,17 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.rank = rank
         self.world_size = world_size
         self.even = even
+        self.start = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Go to another epoch."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Go to another epoch.
+
+        Args:
+            epoch: its number.
+            start: samples of this rank's share to leave out, those that an interrupted run had already; the
+                length stays that of the whole share.
+        """
+        self.epoch, self.start = epoch, start
 
     def _order(self) -> np.ndarray:
         if not self.shuffle:
@@ -240,7 +251,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.length // self.world_size + rest
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        for i in self._order()[self.rank :: self.world_size][: self._share()]:
+        for i in self._order()[self.rank :: self.world_size][self.start : self._share()]:
             yield self.epoch, int(i)
 
     def __len__(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,3 +56,11 @@ class Averages:
             means.update({name: sums[i] / weights[i] for i, name in enumerate(names) if weights[i] > 0})
         self._rows = {}
         return means
+
+    def state_dict(self) -> list[tuple[tuple[str, ...], Tensor]]:
+        """Return what has been added on this rank since the last call of `take`."""
+        return list(self._rows.items())
+
+    def load_state_dict(self, state: Iterable[tuple[Iterable[str], Tensor]], device: Any) -> None:
+        """Go on from what `state_dict` returned."""
+        self._rows = {tuple(names): row.to(device) for names, row in state}

@@ -1,17 +1,15 @@
 """Checkpoints: the weights for everyone, and beside them what resuming needs.
 
-Both load with `torch.load(..., weights_only=True)`.
+Both load with `torch.load(..., weights_only=True)`, and both carry their own digest, see `core.seal`.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from mtltrack.core.errors import CheckpointError
+from mtltrack.core.seal import check_seal, seal
 
-RESUME_SUFFIX = ".resume.pt"
-WEIGHTS_SUFFIX = ".pth.tar"
-EARLIER = "earlier"
-RESUME_FORMAT = 4
-_EPOCH = re.compile(r"_ep(\d+)(?:\.resume\.pt|\.pth\.tar)$")
+RESUME_FORMAT = 5
 
 
-@dataclass(frozen=True)
-class CheckpointFolder:
-    """Names of a run's checkpoint files: `<folder>/<NetType>_ep%04d.pth.tar`.
-
-    Attributes:
-        folder: `<save_dir>/checkpoints/train/<script>/<config>`.
-        net_type: name of the model's kind, such as HIPTrack.
-    """
-
-    folder: Path
-    net_type: str
-
-    @classmethod
-    def of_run(cls, save_dir: str | Path, script: str, config: str, net_type: str) -> CheckpointFolder:
-        return cls(Path(save_dir) / "checkpoints" / "train" / script / config, net_type)
-
-    def weights_file(self, epoch: int) -> Path:
-        return self.folder / f"{self.net_type}_ep{epoch:04d}{WEIGHTS_SUFFIX}"
-
-    def resume_file(self, epoch: int) -> Path:
-        return self.folder / f"{self.net_type}_ep{epoch:04d}{RESUME_SUFFIX}"
-
-    def resume_files(self) -> list[Path]:
-        """Return the resume files that exist, oldest epoch first."""
-        return sorted(self.folder.glob(f"{self.net_type}_ep*{RESUME_SUFFIX}"), key=epoch_of)
+class DamagedError(CheckpointError):
+    """A file isn't what was written; an older one may be."""
 
 
 @dataclass(frozen=True)
@@ -70,36 +42,6 @@ class Description:
     config: Mapping[str, Any]
     classes: Sequence[str] = ()
     alphabet: str | None = None
-
-
-def epoch_of(path: Path) -> int:
-    """Return the epoch in a checkpoint's file name.
-
-    Raises:
-        CheckpointError: the name has none.
-    """
-    found = _EPOCH.search(path.name)
-    if found is None:
-        raise CheckpointError(
-            f"{path}: the name doesn't end in _ep<number>{WEIGHTS_SUFFIX} or _ep<number>{RESUME_SUFFIX}"
-        )
-    return int(found.group(1))
-
-
-def newest_weights(folder: Path) -> Path:
-    """Return the weights file with the highest epoch in `folder`.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    files = sorted(
-        (file for file in folder.glob(f"*{WEIGHTS_SUFFIX}") if _EPOCH.search(file.name)), key=epoch_of
-    )
-    if not files:
-        raise CheckpointError(
-            f"no checkpoint (*_ep<number>{WEIGHTS_SUFFIX}) in {folder}; train that configuration first"
-        )
-    return files[-1]
 
 
 # ---------------------------------------------------------------------------------------------------- writing
@@ -132,13 +74,28 @@ def plain(value: Any) -> Any:
 
 
 def write_atomically(content: Mapping[str, Any], path: Path) -> None:
-    """Write a torch file so that `path` holds its old content or all of the new, also after a power cut."""
+    """Write a sealed torch file: `path` holds its old content or all of the new, also after a power cut.
+
+    Raises:
+        CheckpointError: it can't be written, as on a full disk; nothing is left of the attempt.
+    """
+    try:
+        _write(dict(content), path)
+    except (OSError, RuntimeError) as error:  # torch's writer makes the one of the other
+        raise CheckpointError(
+            f"{path} can't be written ({_reason(error)}). The checkpoints before it are as they were: "
+            "make room, and the same command goes on from them"
+        ) from error
+
+
+def _write(content: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(dict(content), file)
+        with os.fdopen(handle, "w+b") as file:
+            torch.save(content, file)
+            seal(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -146,6 +103,16 @@ def write_atomically(content: Mapping[str, Any], path: Path) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the system said; torch's writer hides it behind an error of its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _sync_folder(folder: Path) -> None:
@@ -158,18 +125,28 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def save_weights(path: Path, net: nn.Module, about: Description, *, epoch: int, stage: str) -> None:
+def save_weights(
+    path: Path, net: Mapping[str, Any] | nn.Module, about: Description, *, epoch: int, stage: str
+) -> None:
     """Write the checkpoint that testing, fine-tuning and other tools read.
 
     Args:
         path: where to write.
-        net: the model, without any wrapper.
+        net: the model without any wrapper, or its state dict.
         about: what the file says about the model.
         epoch: epochs trained, counted over all stages.
         stage: name of the stage that the epoch belongs to.
     """
-    content = {
-        "net": net.state_dict(),
+    state = net.state_dict() if isinstance(net, nn.Module) else net
+    write_atomically(plain(weights_content(state, about, epoch=epoch, stage=stage)), path)
+
+
+def weights_content(
+    state: Mapping[str, Any], about: Description, *, epoch: int, stage: str
+) -> dict[str, Any]:
+    """Return what a weights file holds."""
+    return {
+        "net": state,
         "net_type": about.net_type,
         "epoch": epoch,
         "stage": stage,
@@ -177,112 +154,91 @@ def save_weights(path: Path, net: nn.Module, about: Description, *, epoch: int, 
         "classes": list(about.classes),
         "alphabet": about.alphabet,
     }
-    write_atomically(plain(content), path)
 
 
-def save_resume(folder: CheckpointFolder, epoch: int, state: Mapping[str, Any]) -> Path:
-    """Write the newest resume file, then delete the older ones.
+def save_resume(path: Path, state: Mapping[str, Any], weights: str | Mapping[str, Any]) -> None:
+    """Write a resume file.
 
-    Call it after `save_weights` of the same epoch: whenever the process dies, the newest resume file has its
-    weights.
+    Args:
+        path: see `CheckpointFolder.resume_file`.
+        state: what resuming needs beside the weights.
+        weights: name of the weights file beside it, which must have been written before: whenever the process
+            dies, a resume file has its weights. Or the content of one, to stand in this file.
     """
-    path = folder.resume_file(epoch)
-    weights = folder.weights_file(epoch).name
-    write_atomically(plain({"format": RESUME_FORMAT, "weights": weights, "epoch": epoch, **state}), path)
-    for old in folder.resume_files():
-        if old != path:
-            old.unlink(missing_ok=True)
-    return path
-
-
-def set_aside(folder: CheckpointFolder) -> Path | None:
-    """Move the checkpoints of an earlier run to `<folder>/earlier/<date>`, out of the way of a new run's.
-
-    Left where they are, those of higher epochs would be taken for the new run's newest.
-
-    Returns:
-        Where they lie now, None if there were none.
-    """
-    weights = folder.folder.glob(f"{folder.net_type}_ep*{WEIGHTS_SUFFIX}")
-    # resume files first: one without its weights would be an error, weights alone are none
-    files = [*folder.resume_files(), *(file for file in weights if _EPOCH.search(file.name))]
-    if not files:
-        return None
-    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    aside = folder.folder / EARLIER / now
-    count = 1
-    while aside.exists():
-        count += 1
-        aside = folder.folder / EARLIER / f"{now}_{count}"
-    aside.mkdir(parents=True)
-    for file in files:
-        file.replace(aside / file.name)
-    return aside
+    write_atomically(plain({"format": RESUME_FORMAT, "weights": weights, **state}), path)
 
 
 # ---------------------------------------------------------------------------------------------------- reading
 
 
-def find_resume(folder: CheckpointFolder, choice: str) -> Path | None:
-    """Return the resume file that `--resume` means, or None to start afresh.
-
-    Args:
-        folder: the run's files.
-        choice: "never", "auto" (the newest of this run, if any) or the path of a resume file or of its
-            checkpoint.
-
-    Raises:
-        CheckpointError: the named file doesn't exist or has nothing to resume from.
-    """
-    if choice == "never":
-        return None
-    if choice == "auto":
-        files = folder.resume_files()
-        return files[-1] if files else None
-    path = Path(choice).expanduser()
-    if path.name.endswith(WEIGHTS_SUFFIX):
-        path = path.with_name(path.name.removesuffix(WEIGHTS_SUFFIX) + RESUME_SUFFIX)
-    if not path.is_file():
-        there = ", ".join(file.name for file in folder.resume_files()) or "none"
-        raise CheckpointError(
-            f"--resume {choice}: {path} doesn't exist. Only the newest epoch of a run can be resumed; in "
-            f"{folder.folder}: {there}. To start from weights alone, name them in MODEL.PRETRAIN_FILE."
-        )
-    return path
+Saved = tuple[dict[str, Any], dict[str, Any]]
 
 
-def load_resume(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_resume(path: Path) -> Saved:
     """Read a resume file and the checkpoint that belongs to it.
 
     Returns:
         The resume state and the checkpoint, tensors on the CPU.
 
     Raises:
-        CheckpointError: a file is damaged, of another format, or the checkpoint is gone.
+        DamagedError: a file isn't what was written, or the checkpoint is gone.
+        CheckpointError: the file is of another format.
     """
     state = _load(path)
     if state.get("format") != RESUME_FORMAT:
         raise CheckpointError(
-            f"{path}: resume format {state.get('format')}; this version reads {RESUME_FORMAT}. "
-            "Use --resume never to start afresh, or finish the run with the version that began it"
+            f"{path}: resume format {state.get('format')}; this version reads {RESUME_FORMAT}. Finish "
+            "the run with the version that began it, begin a new one with its weights (--script_prv, "
+            "--config_prv), or use --resume never to start afresh"
         )
-    weights = path.with_name(str(state["weights"]))
+    inside = state.pop("weights")
+    if isinstance(inside, dict):
+        return state, inside
+    weights = path.with_name(str(inside))
     if not weights.is_file():
-        raise CheckpointError(
+        raise DamagedError(
             f"{path} needs {weights.name} beside it, which is gone; use --resume never to start afresh"
         )
     return state, _load(weights)
 
 
+def load_newest(paths: Sequence[Path], say: Callable[[str], None]) -> tuple[Path, Saved] | None:
+    """Read the first of some resume files that can be read.
+
+    Args:
+        paths: from `files.find_resume`, the newest first.
+        say: told of each one that can't, and of what is taken instead.
+
+    Returns:
+        The file and what it holds; None without any path.
+
+    Raises:
+        CheckpointError: none of them can be read, or one is of another format.
+    """
+    for number, path in enumerate(paths):
+        try:
+            return path, load_resume(path)
+        except DamagedError as error:
+            if number == len(paths) - 1:
+                raise
+            say(f"WARNING: {error}. Going back to the state before it, {paths[number + 1].name}")
+    return None
+
+
 def _load(path: Path) -> dict[str, Any]:
     try:
+        sealed = check_seal(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path} can't be read, it may be damaged; use --resume never: {error}"
+        raise DamagedError(
+            f"{path} can't be read, it may be damaged; use --resume never: {_first_line(error)}"
         ) from error
     if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}; wanted a dict written by this program"
-        )
+        raise DamagedError(f"{path} holds a {type(content).__name__}; wanted a dict written by this program")
+    if not sealed and content.get("format") == RESUME_FORMAT:
+        raise DamagedError(f"{path} has lost its digest: it isn't the file that was written")
     return content
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

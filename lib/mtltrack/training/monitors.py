@@ -112,8 +112,8 @@ class Monitor:
     def stage(self, stage: Stage, rows: Sequence[PartRow]) -> None:
         """A stage starts; `rows` is its table."""
 
-    def epoch(self, stage: str, epoch: int, epochs: int, steps: int) -> None:
-        """An epoch of `steps` steps starts."""
+    def epoch(self, stage: str, epoch: int, epochs: int, steps: int, done: int = 0) -> None:
+        """An epoch of `steps` steps starts, or goes on after `done` of them."""
 
     def step(self) -> None:
         """A step was made; called at every step, must be cheap."""
@@ -216,13 +216,15 @@ class ConsoleMonitor(Monitor):
             table.add_row(*_cells(row), style=None if row.trainable else "dim")
         self.console.print(table)
 
-    def epoch(self, stage: str, epoch: int, epochs: int, steps: int) -> None:
+    def epoch(self, stage: str, epoch: int, epochs: int, steps: int, done: int = 0) -> None:
         if not self.console.is_terminal:
             return
         self._stop_bar()
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
         self._bar = Progress(*columns, TextColumn("{task.fields[state]}"), console=self.console)
-        self._task = self._bar.add_task(f"[cyan]{stage}[/] {epoch}/{epochs}", total=steps, state="")
+        self._task = self._bar.add_task(
+            f"[cyan]{stage}[/] {epoch}/{epochs}", total=steps, completed=done, state=""
+        )
         self._bar.start()
 
     def step(self) -> None:

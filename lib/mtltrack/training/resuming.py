@@ -7,14 +7,25 @@ from typing import Any
 
 from mtltrack.core.errors import TrainingError
 from mtltrack.training.optimizers import optimizer_settings
+from mtltrack.training.run_keys import Rule, changes, rule_of
 from mtltrack.training.settings import Position, TrainSettings
 from mtltrack.training.stages import Stage
 from mtltrack.training.weighting import world_size
 
 
-def run_identity(settings: TrainSettings, stages: Sequence[Stage]) -> dict[str, Any]:
-    """Return what must be the same for a resumed run to be the same run; plain types."""
+def run_identity(
+    settings: TrainSettings, stages: Sequence[Stage], config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what must be the same for a resumed run to be the same run; plain types.
+
+    Args:
+        settings: of the run.
+        stages: of the run.
+        config: the whole configuration as plain values.
+    """
     return {
+        "config": config,
+        "data": dict(settings.data),
         "seed": settings.seed,
         "stages": [[stage.name, sorted(stage.trains)] for stage in stages],
         "epochs": [stage.epochs for stage in stages],
@@ -26,14 +37,13 @@ def run_identity(settings: TrainSettings, stages: Sequence[Stage]) -> dict[str, 
             for stage in stages
         ],
         "ranks": world_size(),
-        "accumulation_steps": settings.accumulation_steps,
         "started_from": settings.started_from,
     }
 
 
 def need_same_run(
     saved: Mapping[str, Any], own: Mapping[str, Any], stages: Sequence[Stage], place: Position
-) -> None:
+) -> list[str]:
     """Make sure that a run can go on where another stopped.
 
     Args:
@@ -42,22 +52,52 @@ def need_same_run(
         stages: of this one.
         place: where the saved one stopped.
 
+    Returns:
+        One sentence for each setting that has changed and is taken.
+
     Raises:
         TrainingError: names every setting that must be what it was.
     """
+    changed = changes(saved["config"], own["config"])
     different = [
         f"{key}: was {saved.get(key)}, is {own[key]}"
         for key in ("seed", "stages")
         if saved.get(key) != own[key]
     ]
+    different = different or [
+        f"{key}: was {was}, is {now}" for key, (was, now) in changed.items() if rule_of(key) is Rule.REFUSED
+    ]
+    different = different or _changed_data(saved["data"], own["data"])
     different = different or _changed_rates(saved["optimizers"], own["optimizers"], stages, place)
     different = different or _changed_lengths(saved["epochs"], stages, place)
+    if place.epoch_step and saved["ranks"] != own["ranks"]:
+        different.append(
+            f"number of processes: was {saved['ranks']}, is {own['ranks']}, and the run stopped inside an "
+            "epoch, whose samples they had shared among them"
+        )
     if different:
         raise TrainingError(
             "the checkpoint belongs to another run ("
             + "; ".join(different)
-            + "); restore these settings, or give --resume never to start afresh"
+            + "); restore these settings, give --resume never to start afresh, or begin a new run with its "
+            "weights (--script_prv, --config_prv)"
         )
+    told = [f"setting changed since then: {key} was {was}, is {now}" for key, (was, now) in changed.items()]
+    if saved["ranks"] != own["ranks"]:
+        told.append(
+            f"resuming with another number of processes (was {saved['ranks']}, is {own['ranks']}): the run "
+            "goes on, but not as it would have"
+        )
+    return told
+
+
+def _changed_data(saved: Mapping[str, str], own: Mapping[str, str]) -> list[str]:
+    """Name the data sets that hold something else than they did."""
+    return [
+        f"data set {name}: was {saved.get(name)}, is {own.get(name)}"
+        for name in dict.fromkeys([*saved, *own])
+        if saved.get(name) != own.get(name)
+    ]
 
 
 def _changed_rates(
@@ -70,7 +110,7 @@ def _changed_rates(
 
     Those of a stage to come are free: it starts with an optimizer and a balancing rule of its own.
     """
-    begun = place.stage + (place.stage_epoch > 0)
+    begun = place.stage + place.in_stage
     return [
         f"{key} in stage '{stage.name}': was {before.get(key)}, is {now.get(key)}"
         for stage, before, now in list(zip(stages, saved, own, strict=True))[:begun]

@@ -25,7 +25,7 @@ class TrainSettings:
         print_interval: TRAIN.PRINT_INTERVAL, steps between reports.
         val_interval: TRAIN.VAL_EPOCH_INTERVAL.
         save_interval: TRAIN.SAVE_INTERVAL; the last epoch of a stage is always saved.
-        save_interval_steps: TRAIN.SAVE_INTERVAL_STEPS, steps of the run between states inside epochs; 0: none.
+        save_interval_steps: TRAIN.SAVE_INTERVAL_STEPS, steps between states inside epochs; 0: none.
         keep_resume: TRAIN.KEEP_RESUME, states from which a run can go on.
         keep_weights: TRAIN.KEEP_WEIGHTS, epochs whose weights stay; 0: all.
         best: TRAIN.SAVE_BEST.METRIC, the validation's figure by which the best weights are kept; "" for none.
@@ -36,6 +36,7 @@ class TrainSettings:
         max_bad_steps: TRAIN.MAX_BAD_STEPS, refused steps in a row at which training stops.
         max_bad_fraction: DATA.MAX_BAD_FRACTION.
         seed: of the run; a resumed run must have the same.
+        data: fingerprint of each data set that is trained on, by its name.
         started_from: kind of weights that the run began with; a resumed run is told.
     """
 
@@ -63,6 +64,7 @@ class TrainSettings:
     max_bad_steps: int = 10
     max_bad_fraction: float = 0.01
     seed: int = 42
+    data: Mapping[str, str] = field(default_factory=dict)
     started_from: str = "none"
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -41,9 +42,13 @@ class StopSignals:
 
     The first signal is remembered: training makes its step, saves, and leaves. Another one, at least
     `PATIENCE` seconds later, ends the process at once as it would have without this.
+
+    Args:
+        tell: told the number of the first signal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[int], object] | None = None) -> None:
+        self._tell = tell
         self.number = 0
         self._since = 0.0
         self._before: dict[int, Any] = {}
@@ -66,7 +71,9 @@ class StopSignals:
         if not self.number:
             self.number, self._since = number, now
             # print() could be in the middle of a line of its own
-            os.write(2, f"{signal.Signals(number).name}: finishing this step, then leaving\n".encode())
+            os.write(2, f"{signal.Signals(number).name}: leaving after this step\n".encode())
+            if self._tell is not None:
+                self._tell(number)
         elif now - self._since >= PATIENCE:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

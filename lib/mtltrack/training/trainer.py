@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -20,16 +19,21 @@ from mtltrack.training.audit.watch import GradientWatch
 from mtltrack.training.balancing.balancer import in_order
 from mtltrack.training.balancing.build import build_rule
 from mtltrack.training.balancing.rule import BalancingRule
-from mtltrack.training.checkpoint import CheckpointFolder, Description, save_resume, save_weights
+from mtltrack.training.checkpoint import Description
+from mtltrack.training.ema import WeightAverage
+from mtltrack.training.files import CheckpointFolder
+from mtltrack.training.memory import MicroBatches
 from mtltrack.training.monitors import Monitors
 from mtltrack.training.optimizers import add_rule_group, build_optimizer, build_scheduler, stage_table
-from mtltrack.training.randomness import random_state, restore_random_state
 from mtltrack.training.reporting import EpochPlace, EpochReport
 from mtltrack.training.resuming import need_same_run, run_identity
+from mtltrack.training.saving import BestScore, Saver
 from mtltrack.training.settings import Position, TrainSettings
+from mtltrack.training.signals import StopSignals
 from mtltrack.training.stages import Stage, asleep, enter_stage, tell_progress
+from mtltrack.training.state import restore_report, restore_stage
 from mtltrack.training.step import StepRunner
-from mtltrack.training.validation import validate
+from mtltrack.training.validating import AskedToLeave, Validator
 from mtltrack.training.weighting import world_size
 
 
@@ -44,6 +48,7 @@ class StageRun:
     rule: BalancingRule
     model: nn.Module = field(init=False)
     runner: StepRunner = field(init=False)
+    watch: GradientWatch | None = None
 
 
 class Trainer:
@@ -53,8 +58,8 @@ class Trainer:
         tracker: the model; see `mtltrack.models.tracker.Tracker` for the methods that are used.
         stages: from `stages.plan_stages`.
         settings: see `TrainSettings`.
-        train_loader: yields `Clip`s; its `sampler.set_epoch(e)` chooses the epoch's samples. Already split
-            over ranks.
+        train_loader: yields `Clip`s; its `sampler.set_epoch(e, start)` chooses the epoch's samples, without
+            the first `start` of them, which a resumed run had already. Already split over ranks.
         checkpoints: where the files go, None to write none.
         about: what the checkpoints say about the model.
         val_loader: yields the same clips every time, None for no validation.
@@ -82,14 +87,30 @@ class Trainer:
         self.stages = list(stages)
         self.settings = settings
         self.train_loader = train_loader
-        self.val_loader = val_loader
         self.accelerator = accelerator
-        self.checkpoints = checkpoints
         self.about = about or Description(net_type="Tracker", config={})
         self.monitors = monitors or Monitors()
         self.keep_rate = keep_rate or (lambda epoch: None)  # noqa: ARG005 - the signature of a schedule
         self.position = Position()
         self.epochs = sum(stage.epochs for stage in self.stages)
+        self.memory = MicroBatches()
+        self.stop = StopSignals()
+        self.average = None if settings.ema is None else WeightAverage(settings.ema)
+        self.best = BestScore(settings.best, settings.best_is_least)
+        self.saver = Saver(self, checkpoints)
+        self.validator = (
+            None
+            if val_loader is None
+            else Validator(
+                tracker,
+                val_loader,
+                settings,
+                accelerator=accelerator,
+                monitors=self.monitors,
+                stop=self.stop,
+                average=self.average,
+            )
+        )
         self._resume: Mapping[str, Any] | None = None
 
     # ------------------------------------------------------------------------------------------------- run
@@ -101,15 +122,10 @@ class Trainer:
             TrainingError: the run that was saved had another seed, other stages, or other settings of the
                 optimizer or of balancing in a stage that it had begun.
         """
-        saved, own = state["run"], run_identity(self.settings, self.stages)
         place = Position(**state["position"])
-        need_same_run(saved, own, self.stages, place)
-        for key in ("ranks", "accumulation_steps"):
-            if saved.get(key) != own[key]:
-                self.monitors.message(
-                    f"resuming with another number of {key} (was {saved.get(key)}, is {own[key]}): "
-                    "the run goes on, but not as it would have"
-                )
+        identity = run_identity(self.settings, self.stages, self.about.config)
+        for sentence in need_same_run(state["run"], identity, self.stages, place):
+            self.monitors.message(sentence)
         try:
             self.tracker.load_state_dict(checkpoint["net"])
         except RuntimeError as error:
@@ -118,42 +134,42 @@ class Trainer:
                 f"--resume never to start afresh: {error}"
             ) from error
         self.position = place
+        self.best.load_state_dict(state["best"])
+        if self.average is not None and state["average"] is not None:
+            self.average.load_state_dict(state["average"])
         self._resume = state
 
     def run(self) -> Position:
         """Train until the last stage is done.
 
         Raises:
+            StoppedError: a signal asked to leave; a checkpoint was written.
             TrainingError: a stage can't start, ten steps in a row weren't finite, or a task that was to learn
                 had no label in a whole epoch.
             DataError: too many bad samples in an epoch.
         """
         self.monitors.tell(lambda monitor: monitor.start(self.position.step))
         self.tracker.to(self.accelerator.device)
-        while self.position.stage < len(self.stages):
-            stage = self.stages[self.position.stage]
-            if self.position.stage_epoch < stage.epochs:
-                self._run_stage(stage)
-            self.position.stage += 1
-            self.position.stage_epoch = 0
+        with self.stop:
+            while self.position.stage < len(self.stages):
+                stage = self.stages[self.position.stage]
+                if self.position.stage_epoch < stage.epochs or not self.position.validated:
+                    self._run_stage(stage)
+                self.position.stage += 1
+                self.position.stage_epoch = 0
         return self.position
 
     # ----------------------------------------------------------------------------------------------- stage
 
     def _run_stage(self, stage: Stage) -> None:
         current = self.enter(stage)
-        while self.position.stage_epoch < stage.epochs:
-            epoch = self.position.epoch + 1
-            self.follow(current, epoch)
-            self._train_epoch(current, epoch)
-            current.scheduler.step()
-            self.position.epoch = epoch
-            self.position.stage_epoch += 1
-            last = self.position.stage_epoch == stage.epochs
-            if self.val_loader is not None and (last or epoch % self.settings.val_interval == 0):
-                self._validate(epoch)
-            if last or epoch % self.settings.save_interval == 0:
-                self._save(current)
+        while True:
+            if not self.position.validated:
+                self._validate(current)
+            if self.position.stage_epoch >= stage.epochs:
+                break
+            self.follow(current, self.position.epoch + 1)
+            self._train_epoch(current)
         self.leave(current)
 
     def enter(self, stage: Stage) -> StageRun:
@@ -163,10 +179,13 @@ class Trainer:
         rule = build_rule(self.settings.weighting, in_order(stage.losses))
         add_rule_group(optimizer, rule, stage)
         current = StageRun(stage, stage, optimizer, build_scheduler(optimizer, stage), rule)
+        if self.average is not None:
+            self.average.follow(self.tracker)
+        if self._resume is not None and self.position.in_stage:
+            self._freeze(current, stage.at_epoch(self.position.epoch + (self.position.epoch_step > 0)))
         self._prepare(current)
         if self._resume is not None:
-            self._restore(current, self._resume)
-            self._resume = None
+            restore_stage(self, current, self._resume)
         rows = stage_table(self.tracker, optimizer.param_groups)  # with the rates of where the stage goes on
         self.monitors.tell(lambda monitor: monitor.stage(stage, rows))
         return current
@@ -177,15 +196,19 @@ class Trainer:
         if active == current.active:
             return
         self.leave(current)
-        enter_stage(self.tracker, active, self.settings.batch_norm)
         stopped = ", ".join(sorted(current.active.trains - active.trains))
         self.monitors.message(f"from epoch {epoch} on, {stopped} no longer learns")
-        current.active = active
+        self._freeze(current, active)
         self._prepare(current)
+
+    def _freeze(self, current: StageRun, active: Stage) -> None:
+        enter_stage(self.tracker, active, self.settings.batch_norm)
+        current.active = active
 
     def _prepare(self, current: StageRun) -> None:
         """Wrap model and optimizer for the parts that train now: DDP wants to know them from the start."""
         current.model, optimizer = self.accelerator.prepare(self.tracker, current.optimizer)
+        current.watch = self._watch(current.active)
         current.runner = StepRunner(
             accelerator=self.accelerator,
             tracker=self.tracker,
@@ -197,9 +220,13 @@ class Trainer:
             std=self.settings.std,
             grad_clip_norm=self.settings.grad_clip_norm,
             asleep=asleep(self.tracker, self.stages, self.position.stage),
-            watch=self._watch(current.active),
+            watch=current.watch,
             rule=current.rule,
             task_clip_norms=self.settings.task_clip_norms,
+            max_bad_steps=self.settings.max_bad_steps,
+            memory=self.memory,
+            tell=self.monitors.message,
+            stop=self.stop,
         )
 
     def _watch(self, stage: Stage) -> GradientWatch | None:
@@ -213,21 +240,44 @@ class Trainer:
 
     # ----------------------------------------------------------------------------------------------- epoch
 
-    def _train_epoch(self, current: StageRun, epoch: int) -> None:
-        self.train_loader.sampler.set_epoch(epoch)
+    def _train_epoch(self, current: StageRun) -> None:
+        position, done = self.position, self.position.epoch_step
+        epoch = position.epoch + 1
+        seen = done * self.settings.accumulation_steps * self.train_loader.batch_size if done else 0
+        self.train_loader.sampler.set_epoch(epoch, seen)
         self.tracker.train()
-        tell_progress(self.tracker, self.stages, self.position.stage, self.position.stage_epoch)
-        steps = self._steps()
-        keep_rate = self.keep_rate(epoch)
+        tell_progress(self.tracker, self.stages, position.stage, position.stage_epoch)
+        steps, keep_rate = self._steps(), self.keep_rate(epoch)
         rates = {str(group["name"]): float(group["lr"]) for group in current.optimizer.param_groups}
-        place = EpochPlace(current.stage.name, epoch, self.epochs, steps, self.position.step)
+        place = EpochPlace(current.stage.name, epoch, self.epochs, steps, position.step - done, done)
         report = EpochReport(self.monitors, place, self.settings.print_interval)
-        for step, clips in enumerate(islice(self._groups(), steps), start=1):
+        if done and self._resume is not None:
+            restore_report(self, report, self._resume)
+        self._resume = None
+        stop = 0
+        for step, clips in enumerate(islice(self._groups(), steps - done), start=done + 1):
             result = current.runner.run(clips, keep_rate)
-            self.position.step += 1
+            position.step, position.epoch_step = position.step + 1, step
+            if self.average is not None and result.refused is None:
+                self.average.update()
             report.add(step, clips, result, rates)
+            stop = result.stop
+            if step < steps:
+                self.saver.inside_epoch(current, report, stop)
         current.rule.end_epoch()
         report.finish(self.settings.max_bad_fraction, current.active.losses - {BOX})
+        self._end_epoch(current, stop)
+
+    def _end_epoch(self, current: StageRun, stop: int) -> None:
+        """Count the epoch and save; validation comes after it, and again after a crash in it."""
+        position, settings = self.position, self.settings
+        current.scheduler.step()
+        position.epoch, position.stage_epoch = position.epoch + 1, position.stage_epoch + 1
+        position.epoch_step = 0
+        last = position.stage_epoch == current.stage.epochs
+        due = last or position.epoch % settings.val_interval == 0
+        position.validated = self.validator is None or not due
+        self.saver.after_epoch(current, last, stop)
 
     def _steps(self) -> int:
         """Return the steps of an epoch, the same on every rank."""
@@ -242,65 +292,13 @@ class Trainer:
         while group := list(islice(batches, self.settings.accumulation_steps)):
             yield group
 
-    def _validate(self, epoch: int) -> None:
-        found = validate(
-            self.tracker,
-            self.val_loader,
-            accelerator=self.accelerator,
-            lambdas=self.settings.lambdas,
-            mean=self.settings.mean,
-            std=self.settings.std,
-        )
-        step = self.position.step
-        self.monitors.tell(lambda monitor: monitor.scalars("val", found.scalars, epoch, step))
-        if found.images is not None:
-            images = found.images
-            self.monitors.tell(lambda monitor: monitor.images("val/boxes", images, step))
-        for task, metrics in found.metrics.items():
-            if task not in found.scalars:
-                continue  # nothing was labelled
-            if hasattr(metrics, "figure"):
-                self._draw(f"val/{task}", metrics.figure(f"{task}, epoch {epoch}"))
-            if hasattr(metrics, "table"):
-                self.monitors.message(metrics.table())
+    # ------------------------------------------------------------------------------ validation, checkpoints
 
-    def _draw(self, name: str, figure: Any) -> None:
-        self.monitors.tell(lambda monitor: monitor.figure(name, figure, self.position.step))
-
-    # ----------------------------------------------------------------------------------------- checkpoints
-
-    def _save(self, current: StageRun) -> None:
-        if self.checkpoints is None:
-            return
-        states = gather_object([random_state()])
-        if self.accelerator.is_main_process:
-            epoch = self.position.epoch
-            path = self.checkpoints.weights_file(epoch)
-            save_weights(path, self.tracker, self.about, epoch=epoch, stage=current.stage.name)
-            save_resume(self.checkpoints, epoch, self._resume_state(current, states))
-            self.monitors.message(f"saved {path}")
-        self.accelerator.wait_for_everyone()
-
-    def _resume_state(self, current: StageRun, random_states: list[dict[str, Any]]) -> dict[str, Any]:
-        scaler = self.accelerator.scaler
-        return {
-            "run": run_identity(self.settings, self.stages),
-            "position": vars(self.position),
-            "stage": current.stage.name,
-            "optimizer": current.optimizer.state_dict(),
-            "scheduler": current.scheduler.state_dict(),
-            "balancing": current.rule.state_dict(),
-            "scaler": None if scaler is None else scaler.state_dict(),
-            "random": random_states,
-        }
-
-    def _restore(self, current: StageRun, state: Mapping[str, Any]) -> None:
-        if self.position.stage_epoch > 0:  # in the middle of a stage
-            current.optimizer.load_state_dict(state["optimizer"])
-            current.scheduler.load_state_dict(state["scheduler"])
-            current.rule.load_state_dict(state["balancing"])
-        if self.accelerator.scaler is not None and state["scaler"] is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        rank = self.accelerator.process_index
-        if rank < len(state["random"]):
-            restore_random_state(state["random"][rank])
+    def _validate(self, current: StageRun) -> None:
+        if self.validator is not None:
+            try:
+                figures = self.validator.run(self.position)
+            except AskedToLeave as asked:
+                self.saver.leave(asked.number, current)
+            self.saver.keep_best(current, figures)
+        self.saver.validated(current)

@@ -42,7 +42,7 @@ class Batches(list):
         super().__init__(clips)
         self.sampler = self
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
         pass
 
 

@@ -8,11 +8,20 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from standins import EpochLoader, changed, make_clip, make_tracker, state_of
+from standins import (
+    EpochLoader,
+    Interruption,
+    changed,
+    make_clip,
+    make_tracker,
+    state_of,
+    stop_after_epoch,
+)
 
 from mtltrack.core.errors import ConfigError, TrainingError
 from mtltrack.training.audit.run import audit_trainer
-from mtltrack.training.checkpoint import CheckpointFolder, Description, load_resume
+from mtltrack.training.checkpoint import Description, load_resume
+from mtltrack.training.files import CheckpointFolder
 from mtltrack.training.monitors import Monitor, Monitors, RunInfo, TensorBoardMonitor
 from mtltrack.training.settings import TrainSettings
 from mtltrack.training.stages import plan_stages
@@ -72,20 +81,10 @@ def trainer(tracker, stages, given, folder=None, notes=None, loader=None) -> Tra
     )
 
 
-class Interruption(Exception):
-    pass
-
-
 def interrupted(tracker, stages, given, folder, epochs, loader=None):
     torch.manual_seed(3)
     run = trainer(tracker, stages, given, folder, loader=loader)
-
-    def stop(current):
-        Trainer._save(run, current)
-        if run.position.epoch == epochs:
-            raise Interruption
-
-    run._save = stop
+    stop_after_epoch(run, epochs)
     with pytest.raises(Interruption):
         run.run()
     return load_resume(CheckpointFolder(folder, "Tiny").resume_file(epochs))
@@ -131,7 +130,7 @@ def test_the_state_that_is_saved_counts():
     for name in ("uncertainty", "dwa", "famo"):
         run = trainer(make_tracker(), plan(epochs=2), settings(name))
         seen = []
-        run._save = lambda current, seen=seen: seen.append(current.rule)
+        run.saver.after_epoch = lambda current, *_, seen=seen: seen.append(current.rule)
         run.run()
         folder_state[name] = seen[-1].state_dict()
     assert folder_state["uncertainty"]["log_variances"]["box"].item() != 0
@@ -150,7 +149,7 @@ def test_a_stage_with_one_loss_is_that_of_fixed_weights_and_the_next_starts_afre
     assert not changed(fixed.state_dict(), found.state_dict()), "stage 1 learns cls alone"
     run = trainer(make_tracker(), two_stages(box_epochs=1), settings(name))
     rules = []
-    run._save = lambda current: rules.append(current.rule)
+    run.saver.after_epoch = lambda current, *_: rules.append(current.rule)
     run.run()
     assert [type(rule).__name__ for rule in rules[:3]] == ["Fixed"] * 3  # box, heads, heads
     assert rules[3] is rules[4] and rules[3].tasks == ["box", "cls"]
@@ -170,7 +169,7 @@ def test_a_stage_can_be_resumed_at_its_beginning(tmp_path, name):
 def test_stages_with_the_backbone_in_both_balance_both():
     run = trainer(make_tracker(), two_stages(freeze_backbone_stage1=False), settings("dwa"))
     rules = []
-    run._save = lambda current: rules.append(current.rule)
+    run.saver.after_epoch = lambda current, *_: rules.append(current.rule)
     run.run()
     assert rules[0] is rules[1] and rules[1] is not rules[2] and rules[2].tasks == ["box", "cls"]
 
@@ -181,7 +180,7 @@ def test_a_head_whose_time_is_over_leaves_the_balance(name):
     stages = plan(epochs=3, learns_until={"cls": 1})
     snapshots, notes = [], Notes()
     run = trainer(tracker, stages, settings(name, task_clip_norms={"cls": 0.05}), notes=notes)
-    run._save = lambda current: snapshots.append(state_of(tracker))
+    run.saver.after_epoch = lambda current, *_: snapshots.append(state_of(tracker))
     run.run()
     assert not any(key.startswith("cls") for key in changed(snapshots[0], snapshots[2]))
     assert "backbone.layer.weight" in changed(snapshots[0], snapshots[2])
@@ -209,7 +208,7 @@ def test_the_log_variances_have_a_group_and_a_rate_of_their_own():
     given = settings("uncertainty", arguments={"LR": 0.5})
     run = trainer(make_tracker(), plan(epochs=1), given, notes=notes)
     groups = []
-    run._save = lambda current: groups.extend(current.optimizer.param_groups)
+    run.saver.after_epoch = lambda current, *_: groups.extend(current.optimizer.param_groups)
     run.run()
     assert groups[-1]["name"] == "weighting" and groups[-1]["weight_decay"] == 0
     assert notes.reports[-1].rates["weighting"] == pytest.approx(0.5)

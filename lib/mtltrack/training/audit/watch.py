@@ -169,6 +169,30 @@ class GradientWatch:
 
     # ---------------------------------------------------------------------------------------------- warnings
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what earlier looks have left, as plain types."""
+        uses = [
+            [task, term, _rows(edges)] for task, terms in self._uses.items() for term, edges in terms.items()
+        ]
+        return {
+            "given": {task: _rows(edges) for task, edges in self._given.items()},
+            "uses": uses,
+            "known": sorted(self._known),
+            "looks": self._looks,
+            "zeros": [[*key, count] for key, count in self._zeros.items()],
+            "told": [list(key) for key in sorted(self._told)],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self._given = {task: {Edge(*edge) for edge in edges} for task, edges in state["given"].items()}
+        self._uses = {task: {} for task in self._given}
+        for task, term, edges in state["uses"]:
+            self._uses[task][term] = {Edge(*edge) for edge in edges}
+        self._known, self._looks = set(state["known"]), state["looks"]
+        self._zeros = Counter({(task, name): count for task, name, count in state["zeros"]})
+        self._told = {(task, name) for task, name in state["told"]}
+
     def _warn(self, readings: Mapping[tuple[str, str], Reading], step: int) -> None:
         wiring = Wiring(self.tracker, self.stage, self._given, self._uses)
         items = {item.name: item for item in self.model_stages}
@@ -189,6 +213,10 @@ class GradientWatch:
             f"warning: the gradient of task {key[0]} on {key[1]}, where one is due, {what}; "
             "tools/audit_gradients.py says why"
         )
+
+
+def _rows(edges: Collection[Edge]) -> list[list[str]]:
+    return [[edge.source, edge.name, edge.task] for edge in sorted(edges)]
 
 
 def last_shared(tracker: Any, stages: Sequence[ModelStage]) -> ModelStage | None:

@@ -21,6 +21,7 @@ from mtltrack.evaluation.report import Rules, TrackerReport, truths_of
 from mtltrack.evaluation.report_files import save
 from mtltrack.evaluation.results import ResultFolder, write_results
 from mtltrack.evaluation.task_scores import score_cls, score_tasks
+from mtltrack.metrics.robustness import find_failures
 from mtltrack.metrics.success import Curves
 
 SIZE = (40, 30)
@@ -216,8 +217,9 @@ def test_files_hold_the_tasks(case: Case, tmp_path: Path) -> None:
     case.label({2: {"plate": {"bbox": PLATE}}, 3: {"plate": {"bbox": None}}})
     case.answer({2: plate(PLATE, 0.9), 3: plate(None, 0.1)})
     scores = score_tasks(case.results())
-    curves = {"s": Curves(np.zeros(21), np.zeros(51), np.zeros(51))}
-    report = TrackerReport("t", {"AUC": 0.5}, {"s": {"AUC": 0.5}}, curves=curves)
+    curves = Curves(np.zeros(21), np.zeros(51), np.zeros(51))
+    lost = {"s": find_failures([1.0])}
+    report = TrackerReport("t", {"AUC": 0.5}, {"s": {"AUC": 0.5}}, curves, failures=lost)
     tasks = {"plate": {"t": scores["plate"]}}
     analysis = Analysis("mine", Rules(), [report], "AUC", {"t": {}}, [], tasks=tasks)
     table, content = save(analysis, tmp_path, ["csv", "json"])

@@ -96,5 +96,5 @@ def show_worst(
     """
     known = {truth.name: truth for truth in truths}
     share = min(each, MOST_PICTURES // max(len(trackers), 1))
-    frames = all_worst(analysis.reports, truths, trackers, share)
+    frames = all_worst(analysis.reports, truths, trackers, analysis.rules, share)
     analysis.worst = [(frame, draw_worst(frame, known[frame.sequence])) for frame in frames]

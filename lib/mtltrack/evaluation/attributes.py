@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mtltrack.evaluation.report import TrackerReport, Truth
+from mtltrack.evaluation.report import FRAME_WEIGHTED, TrackerReport, Truth
+from mtltrack.metrics import attributes as metrics
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class AttributeScores:
     Attributes:
         name: as the benchmark calls it.
         sequences: that have it.
-        scores: tracker -> score -> mean over these sequences, each with the same weight.
+        scores: tracker -> score -> mean over these sequences.
     """
 
     name: str
@@ -25,28 +25,35 @@ class AttributeScores:
 
 
 def score_attributes(truths: Iterable[Truth], reports: Sequence[TrackerReport]) -> list[AttributeScores]:
-    """Return the scores of each attribute that a scored sequence has, by name.
-
-    AO, SR50 and SR75 are means over sequences here, not over frames. A score that isn't defined on a sequence
-    (mIoU without a target) leaves it out.
+    """Return the scores of each attribute that a scored sequence has, by name; what a mean is, is as in
+    `TrackerReport.mean`.
     """
-    scored = set(reports[0].sequences)
-    members: dict[str, list[str]] = {}
-    for truth in truths:
-        for attribute in truth.attributes if truth.name in scored else ():
-            members.setdefault(attribute, []).append(truth.name)
+    names = list(reports[0].sequences)
+    attributes = {truth.name: truth.attributes for truth in truths}
+    of_each = [attributes[name] for name in names]
+    found = {report.tracker: _scores(report, names, of_each) for report in reports}
     return [
         AttributeScores(
-            name, tuple(members[name]), {report.tracker: _means(report, members[name]) for report in reports}
+            attribute,
+            tuple(name for name in names if attribute in attributes[name]),
+            {tracker: scores[attribute] for tracker, scores in found.items()},
         )
-        for name in sorted(members)
+        for attribute in sorted(set().union(*of_each))
     ]
 
 
-def _means(report: TrackerReport, names: Sequence[str]) -> dict[str, float]:
-    rows = [report.sequences[name] for name in names]
-    found = {}
-    for score in rows[0]:
-        values = [row[score] for row in rows if not math.isnan(row[score])]
-        found[score] = sum(values) / len(values) if values else math.nan
+def _scores(
+    report: TrackerReport, names: Sequence[str], attributes: Sequence[frozenset[str]]
+) -> dict[str, dict[str, float]]:
+    """Return attribute -> score -> mean."""
+    found: dict[str, dict[str, float]] = {}
+    by_frame = [report.weights[name] for name in names] if report.weights else None
+    for weights in (None, by_frame):
+        columns = {
+            score: [report.sequences[name][score] for name in names]
+            for score in report.sequences[names[0]]
+            if (score in FRAME_WEIGHTED) == (weights is not None)
+        }
+        for attribute, means in metrics.score_attributes(attributes, columns, weights).items():
+            found.setdefault(attribute, {}).update(means.scores)
     return found

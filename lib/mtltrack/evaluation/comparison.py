@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from mtltrack.evaluation.report import TrackerReport
+from mtltrack.evaluation.report import FRAME_WEIGHTED, TrackerReport
 from mtltrack.metrics.statistics import PairedComparison, bootstrap_interval, compare_paired
 
 Intervals = dict[str, tuple[float, float]]
@@ -17,7 +17,6 @@ Intervals = dict[str, tuple[float, float]]
 CONFIDENCE = 0.95
 FEWEST = 6  # sequences with which a difference can be shown: 2 of 2**5 tosses are more than 0.05
 EVERY_PAIR = 5  # trackers of which each pair is compared; of more the best one with each other
-FRAME_WEIGHTED = ("AO", "SR50", "SR75")
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class Comparison:
         found: difference `better` less `other`, its interval and the p-value of this pair alone.
         p_value: corrected for the number of pairs (Holm, A simple sequentially rejective multiple test
             procedure, 1979).
+        pairs: that number.
         differs: the interval leaves out 0 and the corrected p-value is below 0.05.
     """
 
@@ -41,13 +41,16 @@ class Comparison:
     sequences: int
     found: PairedComparison
     p_value: float
+    pairs: int
     differs: bool
 
     def words(self) -> str:
         """Return a sentence: how far apart they are, and whether that is inside the noise."""
         found, points = self.found, 100 * self.found.difference
+        alone = found.differs and not self.differs
         evidence = (
-            f"{probability(self.p_value)} (95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}, "
+            f"{probability(self.p_value)} ({f'alone {probability(found.p_value)}, ' * alone}95 % interval "
+            f"{100 * found.low:.1f} to {100 * found.high:.1f}, "
             f"{self.sequences} sequence{'s' * (self.sequences != 1)})"
         )
         if self.differs:
@@ -56,7 +59,7 @@ class Comparison:
         few = f"; no difference can be shown with fewer than {FEWEST}" if self.sequences < FEWEST else ""
         return (
             f"{self.better} and {self.other} are {points:.1f} points of {self.score} apart, inside the "
-            f"noise: {evidence}{few}"
+            f"noise{f' of {self.pairs} comparisons' * alone}: {evidence}{few}"
         )
 
 
@@ -120,6 +123,7 @@ def compare(reports: Sequence[TrackerReport], score: str) -> list[Comparison]:
             count,
             found,
             p_value,
+            len(pairs),
             found.differs and p_value < 1 - CONFIDENCE,
         )
         for (better, other, found, count), p_value in zip(compared, corrected, strict=True)
@@ -162,6 +166,7 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[Mapping[str, obje
             "interval": [item.found.low, item.found.high],
             "p_value": item.found.p_value,
             "p_value_corrected": item.p_value,
+            "pairs": item.pairs,
             "differs": item.differs,
             "words": item.words(),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from mtltrack.evaluation.attributes import AttributeScores
 from mtltrack.evaluation.columns import heading, interval_text, score_columns
@@ -52,6 +52,7 @@ def scores_as_latex(
         [[_scaled(column, report.mean.get(column, math.nan)) for column in columns] for report in reports],
         [1 if column == "FPS" else 2 for column in columns],
         best_in_row=False,
+        plain=[number for number, column in enumerate(columns) if column == "FPS"],
         last=[interval_text(intervals[report.tracker].get(score)) for report in reports],
     )
     count = len(reports[0].sequences)
@@ -82,15 +83,19 @@ def _table(
     digits: Sequence[int],
     *,
     best_in_row: bool,
+    plain: Collection[int] = (),
     last: Sequence[str] = (),
 ) -> str:
-    """Return a tabular; a number is bold when, as written, none in its row or column is higher."""
+    """Return a tabular; a number is bold when, as written, none in its row or column is higher; none is in
+    the columns `plain`.
+    """
     texts = [
         ["-" if math.isnan(value) else f"{value:.{n}f}" for value, n in zip(row, digits, strict=True)]
         for row in rows
     ]
     groups = texts if best_in_row else list(zip(*texts, strict=True))
     best = [max((float(text) for text in group if text != "-"), default=math.nan) for group in groups]
+    best = [value if number not in plain else math.nan for number, value in enumerate(best)]
     lines = []
     for index, (name, row) in enumerate(zip(names, texts, strict=True)):
         limits = [best[index]] * len(row) if best_in_row else best

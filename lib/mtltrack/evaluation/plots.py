@@ -78,7 +78,7 @@ def plot_curve(kind: str, benchmark: str, reports: Sequence[TrackerReport]) -> A
     for report in sorted(reports, key=lambda report: -report.mean[score]):
         colour, stroke = styles[report.tracker]
         label = f"{100 * report.mean[score]:.1f}  {report.tracker}"
-        values = getattr(report.mean_curves(), kind)
+        values = getattr(report.curves, kind)
         axes.plot(thresholds, values, color=colour, linestyle=stroke, linewidth=1.8, label=label)
     if kind in FOUND_AT:
         axes.axvline(FOUND_AT[kind], color="#6b7680", linewidth=0.8, linestyle=(0, (2, 3)))
@@ -104,16 +104,19 @@ def plot_radar(attributes: Sequence[AttributeScores], score: str, benchmark: str
     trackers = list(attributes[0].scores)
     styles = line_styles(trackers)
     angles = np.linspace(0, 2 * np.pi, len(attributes), endpoint=False)
-    figure = _figure((8.6, 6.0))
+    figure = _figure((7.0, 5.6), layout=None)
     axes = figure.add_subplot(projection="polar")
+    axes.spines["polar"].set_color("#9aa5b1")
     axes.set_theta_zero_location("N")
     axes.set_theta_direction(-1)
     for tracker in sorted(trackers, key=lambda name: -_mean(attributes, name, score)):
         values = np.array([item.scores[tracker][score] for item in attributes])
         colour, stroke = styles[tracker]
+        label = f"{100 * _mean(attributes, tracker, score):.1f}  {tracker}"
         closed = np.append(angles, angles[0]), np.append(values, values[0])
-        axes.plot(*closed, color=colour, linestyle=stroke, linewidth=1.8, label=tracker)
-        axes.fill(*closed, color=colour, alpha=0.06)
+        axes.plot(*closed, color=colour, linestyle=stroke, linewidth=1.8, label=label)
+        if len(trackers) == 1:  # several areas would mix into a colour that is nobody's
+            axes.fill(*closed, color=colour, alpha=0.06)
     highest = max(item.scores[name][score] for item in attributes for name in trackers)
     axes.set_ylim(0, min(1.0, 0.1 * np.ceil(10 * highest + 1e-9)) if highest > 0 else 1.0)
     axes.set_xticks(angles, [f"{_folded(item.name)} ({len(item.sequences)})" for item in attributes])
@@ -123,8 +126,10 @@ def plot_radar(attributes: Sequence[AttributeScores], score: str, benchmark: str
     axes.tick_params(axis="x", pad=4)
     axes.set_rlabel_position(180 / len(attributes))
     axes.tick_params(axis="y", labelsize=8, labelcolor="#52606d")
-    axes.set_title(f"{heading(score)} by attribute, {benchmark}", loc="left", pad=22)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.18, 1.06), borderaxespad=0.0)
+    axes.set_title(f"{heading(score)} by attribute, {benchmark}", loc="left", pad=30)
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(1.28, 1.05), borderaxespad=0.0, title="mean of attributes, %"
+    )
     return figure
 
 
@@ -141,12 +146,12 @@ def _folded(name: str) -> str:
     return " ".join(words[:cut]) + "\n" + " ".join(words[cut:])
 
 
-def _figure(size: tuple[float, float]) -> Any:
+def _figure(size: tuple[float, float], layout: str | None = "constrained") -> Any:
     """Return an empty figure that no window and no global state knows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
@@ -175,6 +180,7 @@ def _rendered(figure: Any) -> Mapping[str, bytes]:
     contents = {}
     for kind, options in (("png", {}), ("pdf", {"metadata": {"CreationDate": None}})):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, **options)
+        tight = None if figure.get_layout_engine() else "tight"  # labels around a radar need room
+        figure.savefig(buffer, format=kind, bbox_inches=tight, **options)
         contents[kind] = buffer.getvalue()
     return contents

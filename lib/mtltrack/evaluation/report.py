@@ -7,29 +7,26 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtltrack.core.errors import DataError
 from mtltrack.evaluation.benchmarks.sequence import Benchmark
-from mtltrack.metrics.got10k import GOT10kMetric
-from mtltrack.metrics.success import (
-    Curves,
-    SequenceErrors,
-    Validity,
-    average_curves,
-    curves,
-    match_length,
-    sequence_errors,
-)
+from mtltrack.metrics.batch import score_all
+from mtltrack.metrics.got10k import GOT10kScores, score_all_got10k
+from mtltrack.metrics.preparation import Validity, match_length
+from mtltrack.metrics.robustness import Failures, find_failures
+from mtltrack.metrics.success import Curves, SequenceErrors, sequence_errors
 
 Array = NDArray[np.float64]
 Scores = dict[str, float]
 
 COLUMNS = ("AUC", "OP50", "OP75", "Precision", "NormPrecision", "mIoU")
 BASELINE = "first box held still"
+FRAME_WEIGHTED = ("AO", "SR50", "SR75")
+"""Scores in whose mean a frame weighs the same, not a sequence."""
 
 
 class Results(Protocol):
@@ -131,23 +128,21 @@ class TrackerReport:
         tracker: its name.
         mean: over sequences, each with the same weight (AO, SR50 and SR75: over frames).
         sequences: of each sequence.
+        curves: means over sequences, each with the same weight.
         notes: what was left out.
-        curves: of each sequence.
-        overlaps: (N,) of each sequence, -1 where there is no target.
+        frames: of each sequence, their number.
+        failures: of each sequence, where the target was lost and found again.
         weights: of each sequence, the number of its frames in AO, SR50 and SR75; empty without these.
     """
 
     tracker: str
     mean: Scores
     sequences: dict[str, Scores]
+    curves: Curves
     notes: list[str] = field(default_factory=list)
-    curves: dict[str, Curves] = field(default_factory=dict, repr=False)
-    overlaps: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
-    weights: dict[str, int] = field(default_factory=dict, repr=False)
-
-    def mean_curves(self) -> Curves:
-        """Return the mean over sequences, each with the same weight."""
-        return average_curves(list(self.curves.values()))
+    frames: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, Failures] = field(default_factory=dict, repr=False)
+    weights: dict[str, int] = field(default_factory=dict)
 
 
 def truths_of(benchmark: Benchmark) -> list[Truth]:
@@ -254,28 +249,44 @@ def _mean(values: list[float]) -> float:
 
 
 def _score(name: str, truths: list[Truth], predictions: dict[str, Array], rules: Rules) -> TrackerReport:
-    report, overlap = TrackerReport(name, {}, {}), GOT10kMetric()
+    names, true = [truth.name for truth in truths], [truth.boxes_xywh for truth in truths]
+    boxes = [predictions[item] for item in names]
+    try:
+        batch = score_all(
+            boxes,
+            true,
+            [truth.visible for truth in truths],
+            protocol=rules.protocol,
+            validity=rules.validity,
+            exclude_invalid=rules.exclude_invalid,
+            invalid_counts_as_hit=rules.invalid_counts_as_hit,
+            names=names,
+        )
+        overlap = _overlap_scores(truths, boxes, rules) if rules.ao else None
+    except DataError as error:
+        raise DataError(f"{name}, {error}") from error
+    columns, mean = batch.of_each(), batch.mean()
+    report = TrackerReport(name, mean, {}, batch.mean_curves())
+    report.frames = dict(zip(names, batch.frames.tolist(), strict=True))
     for truth in truths:
-        boxes, true = predictions[truth.name], truth.boxes_xywh
-        try:
-            errors = rules.errors(boxes, true, truth.visible)
-            report.curves[truth.name] = curves(errors, exclude_invalid=rules.exclude_invalid)
-            row = {**report.curves[truth.name].scores(), "mIoU": errors.average_overlap}
-            if rules.ao:
-                padded = match_length(boxes, len(true), pad=rules.allow_partial)
-                row |= _renamed(overlap.update(padded, true, truth.cover, truth.image_size()))
-                report.weights[truth.name] = len(overlap.ious[-1])
-        except DataError as error:
-            raise DataError(f"{name}, sequence '{truth.name}': {error}") from error
-        report.sequences[truth.name] = row
-        report.overlaps[truth.name] = errors.overlap.astype(np.float32)
-    report.mean = {
-        **report.mean_curves().scores(),
-        "mIoU": float(np.nanmean([row["mIoU"] for row in report.sequences.values()])),
-        **(_renamed(overlap.compute()) if rules.ao else {}),
-    }
+        errors = rules.errors(predictions[truth.name], truth.boxes_xywh, truth.visible)
+        report.failures[truth.name] = find_failures(errors.overlap, errors.valid)
+    if overlap is not None:
+        columns |= _renamed(vars(overlap))
+        mean |= _renamed(overlap.mean())
+        report.weights = dict(zip(names, overlap.frames.tolist(), strict=True))
+    for index, item in enumerate(names):
+        report.sequences[item] = {score: float(values[index]) for score, values in columns.items()}
     return report
 
 
-def _renamed(scores: Scores) -> Scores:
+def _overlap_scores(truths: list[Truth], boxes: list[Array], rules: Rules) -> GOT10kScores:
+    names, true = [truth.name for truth in truths], [truth.boxes_xywh for truth in truths]
+    if rules.allow_partial:
+        boxes = [match_length(one, len(other), pad=True) for one, other in zip(boxes, true, strict=True)]
+    covers, sizes = [truth.cover for truth in truths], [truth.image_size() for truth in truths]
+    return score_all_got10k(boxes, true, covers, sizes, names=names)
+
+
+def _renamed(scores: Mapping[str, Any]) -> dict[str, Any]:
     return {"AO": scores["ao"], "SR50": scores["sr"], "SR75": scores["sr75"]}

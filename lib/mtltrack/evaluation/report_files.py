@@ -20,6 +20,7 @@ from mtltrack.evaluation.report import TrackerReport
 from mtltrack.evaluation.report_page import page_of
 from mtltrack.evaluation.results import write_bytes, write_text
 from mtltrack.evaluation.task_scores import row_name
+from mtltrack.metrics.robustness import summarise_failures
 from mtltrack.metrics.success import CENTRE_THRESHOLDS, NORMALISED_THRESHOLDS, OVERLAP_THRESHOLDS
 
 KINDS = ("csv", "json", "latex", "plots", "html")
@@ -110,6 +111,7 @@ def as_json(analysis: Analysis) -> str:
                 "mean": report.mean,
                 "intervals": {name: list(ends) for name, ends in analysis.intervals[report.tracker].items()},
                 "sequences": report.sequences,
+                "failures": summarise_failures(list(report.failures.values())),
                 "curves": _curves(report),
                 "notes": report.notes,
             }
@@ -141,7 +143,7 @@ def as_json(analysis: Analysis) -> str:
 
 
 def _curves(report: TrackerReport) -> dict[str, list[float]]:
-    return {name: values.tolist() for name, values in vars(report.mean_curves()).items()}
+    return {name: values.tolist() for name, values in vars(report.curves).items()}
 
 
 def _csv_files(analysis: Analysis) -> Iterator[tuple[str, str]]:

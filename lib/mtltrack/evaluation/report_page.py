@@ -15,6 +15,7 @@ from mtltrack.evaluation.plots import CURVES
 from mtltrack.evaluation.report import BASELINE, TrackerReport
 from mtltrack.evaluation.task_scores import row_name
 from mtltrack.evaluation.worst_frames import WorstFrame
+from mtltrack.metrics.robustness import LOST_AT, PATIENCE, summarise_failures
 
 _STYLE = ".clear { color: #0b6e4f; font-weight: 600 } .noise { color: #7a4a00 } input { margin: 0 0 8px }"
 
@@ -34,6 +35,7 @@ def page_of(
         *_plots(analysis, plots),
         *_attributes(analysis, plots),
         *_sequences(analysis),
+        *_failures(analysis),
         *_worst(analysis),
         *_tasks(analysis, confusions or {}),
         *_rules(analysis),
@@ -43,7 +45,7 @@ def page_of(
 
 def _summary(analysis: Analysis) -> Iterator[str]:
     reports, score = analysis.reports, analysis.score
-    frames = sum(len(overlaps) for overlaps in reports[0].overlaps.values())
+    frames = sum(reports[0].frames.values())
     yield f"<h1>Scores on {escape(analysis.benchmark)}</h1>"
     yield (
         f"<p>{_counted(len(reports), 'tracker')}, {_counted(len(reports[0].sequences), 'sequence')}, "
@@ -87,7 +89,7 @@ def _rank(row: Mapping[str, float], column: str) -> float:
 def _score_cell(column: str, row: Mapping[str, float], best: float | None = None) -> Cell:
     value = row.get(column, math.nan)
     text = score_text(column, value)
-    is_best = best is not None and text != "-" and text == score_text(column, best)
+    is_best = best is not None and column != "FPS" and text != "-" and text == score_text(column, best)
     share = None if column == "FPS" or math.isnan(value) else min(max(value, 0.0), 1.0)
     return Cell(text, value, "best" if is_best else "", share)
 
@@ -145,8 +147,7 @@ def _sequences(analysis: Analysis) -> Iterator[str]:
 
 
 def _frames(report: TrackerReport, sequence: str) -> Cell:
-    count = len(report.overlaps[sequence])
-    return Cell(str(count), count)
+    return Cell(str(report.frames[sequence]), report.frames[sequence])
 
 
 def _side_by_side(reports: Sequence[TrackerReport], score: str) -> str:
@@ -169,13 +170,45 @@ def _spread(values: Sequence[float]) -> float:
     return 100 * (max(values) - min(values)) if values else math.nan
 
 
+def _failures(analysis: Analysis) -> Iterator[str]:
+    yield "<h2>Losing the target</h2>"
+    yield (
+        f"<p>A failure: at least {PATIENCE} frames in a row with a target and an overlap of at most "
+        f"{LOST_AT:g}; it ends when the target is found again.</p>"
+    )
+    header = (
+        "tracker",
+        "failures",
+        "per 1,000 frames",
+        "sequences failed",
+        "found again",
+        "frames to it",
+        "lost",
+    )
+    rows = []
+    for report in analysis.reports:
+        found = summarise_failures(list(report.failures.values()))
+        texts = (
+            f"{found['failures']:.0f}",
+            f"{found['failures_per_1000']:.2f}",
+            *(f"{100 * found[key]:.1f} %" for key in ("sequences_failed", "redetected")),
+            f"{found['frames_to_redetect']:.0f}",
+            f"{100 * found['lost']:.1f} %",
+        )
+        values = zip(texts, found.values(), strict=True)
+        cells = [Cell("-" if math.isnan(value) else text, value) for text, value in values]
+        rows.append([report.tracker, *cells])
+    yield f'<div class="scroll">{table(header, rows, "numbers", sortable=True)}</div>'
+
+
 def _worst(analysis: Analysis) -> Iterator[str]:
     if not analysis.worst:
         return
     yield "<h2>The worst frames</h2>"
     yield (
         "<p>Of each tracker's worst sequences (by AUC) the frame with the lowest overlap, of several the one "
-        "farthest off. The true box is green, the tracker's blue; lost means an overlap below 0.1.</p>"
+        "farthest off. The true box is green, the tracker's blue; lost means an overlap of at most "
+        f"{LOST_AT:g}.</p>"
     )
     trackers: dict[str, list[tuple[WorstFrame, bytes | None]]] = {}
     for frame, data in analysis.worst:

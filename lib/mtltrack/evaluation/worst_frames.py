@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from mtltrack.core.errors import DataError
-from mtltrack.evaluation.report import Results, TrackerReport, Truth
+from mtltrack.evaluation.report import Results, Rules, TrackerReport, Truth
 from mtltrack.metrics.boxes import normalised_centre_error
+from mtltrack.metrics.robustness import LOST_AT, find_failures
+from mtltrack.metrics.success import SequenceErrors
 
-LOST = 0.1  # overlap below which the target counts as lost
 WIDTH = 400  # pixels of a picture
 QUALITY = 78  # of the JPEG files, of 100
 
@@ -29,8 +29,8 @@ class WorstFrame:
         frame: its number in the whole sequence, counted from 1.
         overlap: in [0, 1].
         distance: of the centres, in sizes of the true box; inf where the result says nothing of the frame.
-        lost_since: number of the first frame of the run with an overlap below `LOST` that this frame belongs
-            to; None where the target isn't lost.
+        lost_since: number of the first frame of the run with overlaps of at most `LOST_AT` that this frame
+            belongs to; None where the target isn't lost.
         box_xywh: what the tracker said, in the ground truth's pixels; NaN where nothing.
     """
 
@@ -51,7 +51,7 @@ class WorstFrame:
 
 
 def worst_frames(
-    report: TrackerReport, truths: Iterable[Truth], results: Results, count: int
+    report: TrackerReport, truths: Iterable[Truth], results: Results, rules: Rules, count: int
 ) -> list[WorstFrame]:
     """Return the worst frame of each of a tracker's `count` worst sequences, by their AUC.
 
@@ -65,47 +65,42 @@ def worst_frames(
     for name in names:
         if len(found) == count:
             break
-        if (frame := _worst(report, known[name], results)) is not None:
+        if (frame := _worst(report.tracker, known[name], results, rules)) is not None:
             found.append(frame)
     return found
 
 
-def _worst(report: TrackerReport, truth: Truth, results: Results) -> WorstFrame | None:
-    overlaps = report.overlaps[truth.name].astype(np.float64)
-    scored = overlaps >= 0
+def _worst(tracker: str, truth: Truth, results: Results, rules: Rules) -> WorstFrame | None:
+    said = results.read(truth.name)
+    errors = rules.errors(said, truth.boxes_xywh, truth.visible)
+    overlaps, scored = errors.overlap, errors.valid.copy()
     scored[0] = False
     if not scored.any():
         return None
     boxes = np.full((len(overlaps), 4), np.nan)
-    said = results.read(truth.name)[: len(overlaps)]
-    boxes[: len(said)] = said
+    boxes[: len(said)] = said[: len(boxes)]
     distances = normalised_centre_error(boxes, truth.boxes_xywh)
     distances[np.isnan(distances)] = np.inf
     lowest = np.flatnonzero(scored & (overlaps == overlaps[scored].min()))
     index = int(lowest[np.argmax(distances[lowest])])
     return WorstFrame(
-        report.tracker,
+        tracker,
         truth.name,
         index,
         truth.first_frame + index,
         float(overlaps[index]),
         float(distances[index]),
-        _lost_since(overlaps, index, truth.first_frame),
+        _lost_since(errors, index, truth.first_frame),
         tuple(boxes[index].tolist()),
     )
 
 
-def _lost_since(overlaps: NDArray[np.float64], index: int, first_frame: int) -> int | None:
-    """Return where the run of lost frames begins; frames without a target (-1) don't end it."""
-    if overlaps[index] >= LOST:
+def _lost_since(errors: SequenceErrors, index: int, first_frame: int) -> int | None:
+    """Return the number of the frame with which the target was lost; None where it isn't."""
+    if errors.overlap[index] > LOST_AT:
         return None
-    begin = index
-    for place in range(index - 1, 0, -1):
-        if overlaps[place] >= LOST:
-            break
-        if overlaps[place] >= 0:
-            begin = place
-    return first_frame + begin
+    starts = find_failures(errors.overlap, errors.valid, patience=1).starts
+    return first_frame + int(starts[starts <= index][-1])
 
 
 def draw_worst(frame: WorstFrame, truth: Truth) -> bytes | None:
@@ -134,12 +129,16 @@ def draw_worst(frame: WorstFrame, truth: Truth) -> bytes | None:
 
 
 def all_worst(
-    reports: Sequence[TrackerReport], truths: Sequence[Truth], trackers: dict[str, Results], count: int
+    reports: Sequence[TrackerReport],
+    truths: Sequence[Truth],
+    trackers: Mapping[str, Results],
+    rules: Rules,
+    count: int,
 ) -> list[WorstFrame]:
     """Return the worst frames of every tracker that has results (`worst_frames`)."""
     return [
         frame
         for report in reports
         if report.tracker in trackers
-        for frame in worst_frames(report, truths, trackers[report.tracker], count)
+        for frame in worst_frames(report, truths, trackers[report.tracker], rules, count)
     ]

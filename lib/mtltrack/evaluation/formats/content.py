@@ -59,11 +59,24 @@ def boxes_of(rows: Any, where: str) -> Array:
     """
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{where}: wanted a list of boxes [x, y, w, h], one a frame; found {_short(rows)}")
+    boxes = _as_array(rows)
+    if boxes is not None:
+        return boxes
     for number, row in enumerate(rows, start=1):
         numbers = isinstance(row, list) and all(type(value) in (int, float) for value in row)
         if not numbers or len(row) != 4:
             raise DataError(f"{where}, box {number}: wanted [x, y, w, h], found {_short(row)}{_polygon(row)}")
     return np.array(rows, dtype=np.float64)
+
+
+def _as_array(rows: list[Any]) -> Array | None:
+    """Return rows of four numbers as an array, None for anything else."""
+    try:
+        values = np.array(rows)
+    except ValueError:  # rows of different lengths
+        return None
+    plain = values.dtype.kind in "if" and values.shape == (len(rows), 4)
+    return values.astype(np.float64) if plain else None
 
 
 def _polygon(row: Any) -> str:

@@ -82,11 +82,11 @@ def _from_entry(name: str, entry: Any, path: Path, images: Path) -> Truth:
         found = f"the keys {', '.join(entry)}" if isinstance(entry, Mapping) else repr(entry)[:60]
         raise DataError(f"{where}: wanted an object with 'gt_rect'; found {found}")
     boxes = boxes_of(entry["gt_rect"], f"{where}, gt_rect")
-    frames = tuple(images / image for image in entry.get("img_names") or ())
-    if frames and len(frames) != len(boxes):
-        raise DataError(f"{where}: {len(boxes)} boxes in gt_rect, but {len(frames)} img_names")
-    if not frames or not frames[0].is_file():
-        frames = ()
+    names = entry.get("img_names") or ()
+    if names and len(names) != len(boxes):
+        raise DataError(f"{where}: {len(boxes)} boxes in gt_rect, but {len(names)} img_names")
+    there = bool(names) and (images / names[0]).is_file()
+    frames = tuple(images / image for image in names) if there else ()
     present = entry.get("absent")  # pysot's files for LaSOT say 1 where the target is there
     if present is not None and len(present) != len(boxes):
         raise DataError(f"{where}: {len(boxes)} boxes in gt_rect, but {len(present)} values in 'absent'")

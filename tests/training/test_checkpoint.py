@@ -13,7 +13,9 @@ from standins import make_tracker
 from mtltrack.core.errors import CheckpointError
 from mtltrack.training import checkpoint
 from mtltrack.training.checkpoint import (
+    DamagedError,
     Description,
+    load_newest,
     load_resume,
     plain,
     save_resume,
@@ -24,7 +26,9 @@ from mtltrack.training.files import (
     CheckpointFolder,
     find_resume,
     newest_weights,
+    prune,
     set_aside,
+    set_newer_aside,
 )
 
 ABOUT = Description(
@@ -87,32 +91,43 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rest(folder, monkeypatch)
         raise OSError("disk full")
 
     monkeypatch.setattr(checkpoint.torch, "save", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CheckpointError, match=r"can't be written \(disk full\).*make room"):
         write_atomically({"x": 2}, path)
     assert [file.name for file in folder.folder.iterdir()] == [path.name]
     assert torch.load(path, weights_only=True) == {"x": 1}
 
 
-def test_only_the_newest_resume_file_stays_and_every_checkpoint_does(folder):
+def names(folder: CheckpointFolder) -> list[str]:
+    return sorted(file.name for file in folder.folder.iterdir() if file.is_file())
+
+
+def test_the_newest_resume_files_stay_and_the_weights_that_are_wanted(folder):
     for epoch in (1, 2, 10):
         save(folder, epoch)
-    assert sorted(file.name for file in folder.folder.iterdir()) == [
-        "HIPTrack_ep0001.pth.tar",
-        "HIPTrack_ep0002.pth.tar",
-        "HIPTrack_ep0010.pth.tar",
-        "HIPTrack_ep0010.resume.pt",
-    ]
-    state, weights = load_resume(folder.resume_file(10))
-    assert state["position"] == {"epoch": 10} and weights["epoch"] == 10
+    inside = save(folder, 2, 25)
+    assert folder.resume_files() == [*map(folder.resume_file, (1, 2)), inside, folder.resume_file(10)]
+    prune(folder, keep_resume=2, keep_weights=0)
+    weights = [f"HIPTrack_ep{epoch:04d}.pth.tar" for epoch in (1, 2, 10)]
+    states = ["HIPTrack_ep0002_step00000025.resume.pt", "HIPTrack_ep0010.resume.pt"]
+    assert names(folder) == sorted([*weights, *states])
+    state, checkpoint = load_resume(folder.resume_file(10))
+    assert state["position"] == {"epoch": 10} and checkpoint["epoch"] == 10
+    state, checkpoint = load_resume(inside)
+    assert state["position"] == {"epoch": 2} and set(checkpoint) == {"net", "epoch"}
     assert newest_weights(folder.folder) == folder.weights_file(10)
+    save(folder, 1)
+    prune(folder, keep_resume=3, keep_weights=1)  # epoch 1 can be resumed only with its weights
+    assert names(folder) == sorted([weights[0], weights[2], "HIPTrack_ep0001.resume.pt", *states])
 
 
 def test_what_to_resume(folder):
-    assert find_resume(folder, "auto") is None and find_resume(folder, "never") is None
+    assert find_resume(folder, "auto") == find_resume(folder, "never") == []
     path = save(folder, 3)
-    assert find_resume(folder, "auto") == path and find_resume(folder, "never") is None
-    assert find_resume(folder, str(path)) == path
-    assert find_resume(folder, str(folder.weights_file(3))) == path
+    assert find_resume(folder, "auto") == [path] and find_resume(folder, "never") == []
+    assert find_resume(folder, str(path)) == [path]
+    assert find_resume(folder, str(folder.weights_file(3))) == [path]
+    newer = save(folder, 3, 31)
+    assert find_resume(folder, "auto") == [newer, path]
     with pytest.raises(CheckpointError, match=r"ep0002.*doesn't exist.*HIPTrack_ep0003.resume.pt"):
         find_resume(folder, str(folder.weights_file(2)))
 
@@ -123,10 +138,15 @@ def test_damaged_lonely_and_foreign_files_are_named(folder):
     with pytest.raises(CheckpointError, match=r"needs HIPTrack_ep0003.pth.tar beside it"):
         load_resume(path)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(CheckpointError, match="may be damaged; use --resume never"):
+    with pytest.raises(DamagedError, match="may be damaged; use --resume never"):
         load_resume(path)
-    write_atomically({"format": 99}, path)
-    with pytest.raises(CheckpointError, match=r"resume format 99; this version reads 4.*--resume never"):
+    torch.save({"format": 5, "weights": {}}, path)  # as somebody else would
+    with pytest.raises(DamagedError, match="has lost its digest"):
+        load_resume(path)
+    write_atomically({"format": 4}, path)
+    with pytest.raises(
+        CheckpointError, match=r"format 4; this version reads 5.*--script_prv.*--resume never"
+    ):
         load_resume(path)
     with pytest.raises(CheckpointError, match="train that configuration first"):
         newest_weights(folder.folder)
@@ -142,11 +162,44 @@ def test_an_earlier_runs_checkpoints_are_moved_out_of_the_way(folder):
     assert first.parent == folder.folder / "earlier" and other.exists()
     assert sorted(file.name for file in first.iterdir()) == [
         "HIPTrack_ep0003.pth.tar",
+        "HIPTrack_ep0003.resume.pt",
         "HIPTrack_ep0012.pth.tar",
         "HIPTrack_ep0012.resume.pt",
     ]
-    assert find_resume(folder, "auto") is None
+    assert find_resume(folder, "auto") == []
     save(folder, 1)
     assert newest_weights(folder.folder) == folder.weights_file(1)
     second = set_aside(folder)  # within the same second
-    assert second != first and load_resume(second / "HIPTrack_ep0001.resume.pt")[0]["epoch"] == 1
+    assert second != first and load_resume(second / "HIPTrack_ep0001.resume.pt")[0]["position"]
+
+
+def test_a_damaged_newest_state_gives_way_to_the_one_before_it_loudly(folder):
+    older, newer = save(folder, 3), save(folder, 4)
+    newer.write_bytes(newer.read_bytes()[:-100])
+    said: list[str] = []
+    path, (state, checkpoint) = load_newest(find_resume(folder, "auto"), said.append)
+    assert path == older and state["position"] == {"epoch": 3} and checkpoint["epoch"] == 3
+    assert len(said) == 1 and said[0].startswith("WARNING: ")
+    assert str(newer) in said[0] and "Going back to the state before it, HIPTrack_ep0003.resume.pt" in said[0]
+    aside = set_newer_aside(folder, path)
+    assert [file.name for file in aside.iterdir()] == [newer.name] and folder.resume_files() == [older]
+    assert set_newer_aside(folder, path) is None
+    folder.weights_file(3).unlink()
+    with pytest.raises(DamagedError, match="which is gone"):  # no older one is left: not afresh in silence
+        load_newest(find_resume(folder, "auto"), said.append)
+    assert load_newest([], said.append) is None
+
+
+def test_a_state_from_elsewhere_puts_all_of_the_folder_aside(folder, tmp_path):
+    save(folder, 3)
+    elsewhere = tmp_path / "elsewhere" / "HIPTrack_ep0001.resume.pt"
+    elsewhere.parent.mkdir()
+    assert set_newer_aside(folder, elsewhere) is not None and folder.resume_files() == []
+    assert folder.weights_file(3).exists()
+
+
+def test_what_a_killed_process_left_is_found(folder):
+    save(folder, 1)
+    rest = folder.folder / ".HIPTrack_ep0002.pth.tar.abc.tmp"
+    rest.write_bytes(b"half")
+    assert folder.unfinished() == [rest]

@@ -194,7 +194,7 @@ class Collected:
             self.off.append(name)
 
 
-def test_equal_to_the_references(references_root: Path) -> None:
+def test_published_analyses_are_equalled_on_the_references(references_root: Path) -> None:
     folder = references_root / "eval"
     if not folder.is_dir():
         pytest.skip(f"no evaluation references in {folder}")

@@ -46,21 +46,22 @@ class Comparison:
 
     def words(self) -> str:
         """Return a sentence: how far apart they are, and whether that is inside the noise."""
-        found, points = self.found, 100 * self.found.difference
+        found, apart = self.found, f"{100 * self.found.difference:.1f} points of {self.score}"
+        count = f"{self.sequences} sequence{'s' * (self.sequences != 1)}"
+        if self.sequences < FEWEST:
+            return (
+                f"{self.better} and {self.other} are {apart} apart on {count}, too few to tell that from "
+                f"noise: no difference can be shown with fewer than {FEWEST}"
+            )
         alone = found.differs and not self.differs
         evidence = (
             f"{probability(self.p_value)} ({f'alone {probability(found.p_value)}, ' * alone}95 % interval "
-            f"{100 * found.low:.1f} to {100 * found.high:.1f}, "
-            f"{self.sequences} sequence{'s' * (self.sequences != 1)})"
+            f"{100 * found.low:.1f} to {100 * found.high:.1f}, {count})"
         )
         if self.differs:
-            apart = f"{points:.1f} points of {self.score}"
             return f"{self.better} is better than {self.other} by {apart}: {evidence}"
-        few = f"; no difference can be shown with fewer than {FEWEST}" if self.sequences < FEWEST else ""
-        return (
-            f"{self.better} and {self.other} are {points:.1f} points of {self.score} apart, inside the "
-            f"noise{f' of {self.pairs} comparisons' * alone}: {evidence}{few}"
-        )
+        among = f" of {self.pairs} comparisons" * alone
+        return f"{self.better} and {self.other} are {apart} apart, inside the noise{among}: {evidence}"
 
 
 def probability(value: float) -> str:

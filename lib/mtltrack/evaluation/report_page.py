@@ -176,28 +176,23 @@ def _failures(analysis: Analysis) -> Iterator[str]:
         f"<p>A failure: at least {PATIENCE} frames in a row with a target and an overlap of at most "
         f"{LOST_AT:g}; it ends when the target is found again.</p>"
     )
-    header = (
-        "tracker",
-        "failures",
-        "per 1,000 frames",
-        "sequences failed",
-        "found again",
-        "frames to it",
-        "lost",
-    )
+    columns = {
+        "failures": ("failures", 1, ".0f"),
+        "failures_per_1000": ("per 1,000 frames", 1, ".2f"),
+        "sequences_failed": ("sequences with one, %", 100, ".1f"),
+        "redetected": ("found again, %", 100, ".1f"),
+        "frames_to_redetect": ("frames until then (median)", 1, ".0f"),
+        "lost": ("frames lost, %", 100, ".1f"),
+    }
     rows = []
     for report in analysis.reports:
         found = summarise_failures(list(report.failures.values()))
-        texts = (
-            f"{found['failures']:.0f}",
-            f"{found['failures_per_1000']:.2f}",
-            *(f"{100 * found[key]:.1f} %" for key in ("sequences_failed", "redetected")),
-            f"{found['frames_to_redetect']:.0f}",
-            f"{100 * found['lost']:.1f} %",
-        )
-        values = zip(texts, found.values(), strict=True)
-        cells = [Cell("-" if math.isnan(value) else text, value) for text, value in values]
+        cells = []
+        for key, (_, scale, form) in columns.items():
+            value = scale * found[key]
+            cells.append(Cell("-" if math.isnan(value) else f"{value:{form}}", value))
         rows.append([report.tracker, *cells])
+    header = ["tracker", *(name for name, _, _ in columns.values())]
     yield f'<div class="scroll">{table(header, rows, "numbers", sortable=True)}</div>'
 
 

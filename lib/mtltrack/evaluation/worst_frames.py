@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 
 from mtltrack.core.errors import DataError
+from mtltrack.evaluation.canvas import Canvas
 from mtltrack.evaluation.report import Results, Rules, TrackerReport, Truth
 from mtltrack.metrics.boxes import normalised_centre_error
 from mtltrack.metrics.robustness import LOST_AT, find_failures
 from mtltrack.metrics.success import SequenceErrors
 
 WIDTH = 400  # pixels of a picture
+LINE = 2  # pixels of an outline
 QUALITY = 78  # of the JPEG files, of 100
 
 
@@ -111,18 +113,23 @@ def draw_worst(frame: WorstFrame, truth: Truth) -> bytes | None:
     """
     if not truth.frames or not truth.frames[frame.index].is_file():
         return None
-    from mtltrack.evaluation.overlay import draw
+    from mtltrack.evaluation.overlay import PREDICTION_RGB, TRUTH_RGB
     from mtltrack.evaluation.runner import read_rgb
 
     image = read_rgb(truth.frames[frame.index])
     scale = WIDTH / image.shape[1]  # before drawing, so that lines are as thick in every picture
     size = WIDTH, max(1, round(image.shape[0] * scale))
     image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    said = (np.array(frame.box_xywh) - truth.shift) * scale
-    true = (truth.boxes_xywh[frame.index] - truth.shift) * scale
-    drawn = draw(image, said if np.isfinite(said).all() else None, true)
+    canvas = Canvas(image)
+    canvas.line = LINE
+    for box, colour in (
+        (truth.boxes_xywh[frame.index], TRUTH_RGB),
+        (np.array(frame.box_xywh), PREDICTION_RGB),
+    ):
+        x, y, w, h = (box - truth.shift) * scale
+        canvas.box((x, y, x + w, y + h), colour)
     options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), options)
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(canvas.image, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise DataError(f"OpenCV can't write frame {frame.frame} of '{frame.sequence}' as JPEG")
     return bytes(data)

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
+from mtltrack.evaluation.html import page, table
 from mtltrack.training.audit.graph import draw_graph
 from mtltrack.training.audit.readings import Verdict
 from mtltrack.training.audit.report import AuditReport, Cell, StageAudit
 
 STYLE = """
-body { font: 14px/1.45 system-ui, sans-serif; color: #1f2933; margin: 2rem auto; max-width: 1500px;
-padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.2rem } h3 { font-size: 1rem }
-.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: 12px }
-th { font-weight: 600; text-align: left; padding: 2px 8px; white-space: nowrap }
 thead th { vertical-align: bottom } thead th div { writing-mode: vertical-rl; transform: rotate(180deg) }
-td { padding: 2px 6px; text-align: right; border: 1px solid #fff; white-space: nowrap }
 td.none { color: #b8c0c8; text-align: center }
 td.bad { background: #dc2626; color: #fff; font-weight: 600 }
 tr.frozen th { color: #8a949e; font-weight: 400 } tr.first th, tr.first td { border-top: 2px solid #9aa5b1 }
 .passed { color: #0f766e } .failed { color: #dc2626 }
 .finding { border-left: 4px solid #dc2626; padding: 4px 10px; margin: 6px 0; background: #fef2f2 }
 .finding.mild { border-color: #d97706; background: #fffbeb }
-.plain td, .plain th { border: 1px solid #e4e7eb; text-align: left } code { font-size: 12px }
 """
 LOW, MIDDLE, HIGH = (255, 247, 214), (74, 167, 164), (23, 63, 107)  # of the heat map
 
@@ -51,12 +45,7 @@ def page_of(report: AuditReport) -> str:
         _boundaries(report),
         _switches(report),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>Gradient audit of {escape(report.model)}</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
+    return page(f"Gradient audit of {report.model}", body, STYLE)
 
 
 def _stage(stage: StageAudit) -> str:
@@ -131,7 +120,7 @@ def _facts(stage: StageAudit) -> Iterator[str]:
         yield f"<p>Cosines over all that both tasks reach: {escape(pairs)}.</p>"
     if stage.groups:
         rows = [(g.name, f"{g.rate:g}", f"{g.moved} of {g.tensors}") for g in stage.groups]
-        yield _table(("optimizer group", "rate", "parameters that a step moved"), rows)
+        yield table(("optimizer group", "rate", "parameters that a step moved"), rows)
     if stage.history is not None:
         frames = range(1, len(stage.history) + 1)
         history = [
@@ -139,23 +128,17 @@ def _facts(stage: StageAudit) -> Iterator[str]:
             for t, row in zip(frames, stage.history, strict=True)
         ]
         yield "<h3>The box loss through the history</h3>"
-        yield _table(("", *(f"features of frame {s}" for s in frames)), history)
+        yield table(("", *(f"features of frame {s}" for s in frames)), history)
 
 
 def _number(value: float) -> str:
     return f"{value:.1e}" if value else "·"
 
 
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    head = "".join(f"<th>{escape(text)}</th>" for text in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
-    return f'<table class="plain"><tr>{head}</tr>{body}</table>'
-
-
 def _boundaries(report: AuditReport) -> str:
     rows = list(report.boundaries.items())
     return "<h2>Where no gradient passes by design</h2>" + (
-        _table(("boundary", "reason"), rows) if rows else "<p>Nowhere.</p>"
+        table(("boundary", "reason"), rows) if rows else "<p>Nowhere.</p>"
     )
 
 
@@ -175,4 +158,4 @@ def _switches(report: AuditReport) -> str:
         for switch in report.switches
     ]
     header = ("switch", "largest difference", "cosine", "stages lost", "MiB kept", "seconds", "expected")
-    return "<h2>Gradient switches, each alone beside the plain gradient</h2>" + _table(header, rows)
+    return "<h2>Gradient switches, each alone beside the plain gradient</h2>" + table(header, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -20,6 +21,7 @@ class RunProgress:
         self.console = console or Console()
         self.total = total
         self.finished = 0
+        self._frames, self._start = 0, time.monotonic()
         self._bar: Progress | None = None
 
     def __enter__(self) -> RunProgress:
@@ -29,9 +31,10 @@ class RunProgress:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
+                TextColumn("{task.fields[rate]}"),
                 console=self.console,
             )
-            self._task = self._bar.add_task("sequences", total=self.total)
+            self._task = self._bar.add_task("sequences", total=self.total, rate="")
             self._bar.start()
         return self
 
@@ -48,9 +51,15 @@ class RunProgress:
                 self._bar.update(self._task, description=sequence)
             return
         self.finished += 1
+        self._frames += frames
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.finished)
+            self._bar.update(self._task, completed=self.finished, rate=self._rate())
         self.console.print(self._line(event, sequence, frames, seconds), markup=False, highlight=False)
+
+    def _rate(self) -> str:
+        """Return what all processes together do, reading of images and first frames included."""
+        seconds = time.monotonic() - self._start
+        return f"{self._frames / seconds:.1f} frames/s" if self._frames and seconds > 0 else ""
 
     def _line(self, event: str, sequence: str, frames: int, seconds: float) -> str:
         head = f"[{self.finished}/{self.total}] {sequence}: "

@@ -94,11 +94,13 @@ class RunSummary:
         done: names that were run, with their frames and seconds.
         skipped: names whose results were there already.
         failed: name -> what went wrong.
+        notes: what else went wrong without failing a sequence.
     """
 
     done: dict[str, tuple[int, float]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def frames_per_second(self) -> float:

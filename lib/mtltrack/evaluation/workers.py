@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections import deque
 from collections.abc import Sequence as Items
 from multiprocessing import get_context
@@ -11,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 import cv2
 import torch
 
+from mtltrack.core.errors import MtltrackError
 from mtltrack.evaluation.benchmarks.sequence import Sequence
 from mtltrack.evaluation.provenance import claim
 from mtltrack.evaluation.runner import (
@@ -44,16 +47,31 @@ def _serve(connection: Connection, factory: TrackerFactory, settings: Settings, 
     try:
         tracker = factory(device)
     except Exception as error:  # reported to the parent, which ends the run
-        connection.send(("broken", explain(error, settings.debug), 0, 0.0))
+        connection.send(("broken", f"failed: {explain(error, settings.debug)}", 0, 0.0))
         return
     connection.send(("ready", "", 0, 0.0))
     while (sequence := connection.recv()) is not None:
         try:
             frames, seconds = run_one(tracker, sequence, settings)
         except Exception as error:  # whatever a sequence does, the others must run; it is reported
-            connection.send(("failed", explain(error, settings.debug), 0, 0.0))
+            text = explain(error, settings.debug)
+            if not isinstance(error, MtltrackError) and _is_lost(device):
+                connection.send(("spent", text, 0, 0.0))
+                return
+            connection.send(("failed", text, 0, 0.0))
         else:
             connection.send(("done", "", frames, seconds))
+
+
+def _is_lost(device: str | None) -> bool:
+    """Return whether a GPU can't be used any more in this process, as after a fault within a kernel."""
+    if device is None or not device.startswith("cuda"):
+        return False
+    try:
+        torch.cuda.synchronize(device)
+    except (RuntimeError, AssertionError):  # the second where torch has no CUDA
+        return True
+    return False
 
 
 class _Worker:
@@ -69,12 +87,14 @@ class _Worker:
         self.process = context.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         other.close()
+        self.device = device
         self.sequence: Sequence | None = None
 
     def give(self, sequence: Sequence | None) -> None:
-        """Hand over the next sequence, or None to end."""
+        """Hand over the next sequence, or None to end; what is read next says when the process has died."""
         self.sequence = sequence
-        self.connection.send(sequence)
+        with contextlib.suppress(OSError):
+            self.connection.send(sequence)
 
     def close(self, patience: float = 5.0) -> None:
         """Let the process end; one that is still at work after `patience` seconds is stopped."""
@@ -94,15 +114,21 @@ def run_workers(
     summary: RunSummary,
     tell: Progress,
 ) -> None:
-    """Run sequences in `count` processes that take them from one queue, the longest first."""
+    """Run sequences in `count` processes that take them from one queue, the longest first.
+
+    A process that dies, or whose GPU is lost, fails the sequence it was at; another takes its place. One that
+    can't build its tracker is left out, and `summary.notes` says so.
+
+    Raises:
+        EvaluationError: no process could build its tracker.
+    """
     queue = deque(sorted(todo, key=len, reverse=True))
     torch_threads = max(1, (os.cpu_count() or 1) // count)
 
-    def start(index: int) -> _Worker:
-        return _Worker(factory, settings, devices[index % len(devices)], torch_threads)
+    def start(device: str | None) -> _Worker:
+        return _Worker(factory, settings, device, torch_threads)
 
-    workers = [start(index) for index in range(count)]
-    started = count
+    workers = [start(devices[index % len(devices)]) for index in range(count)]
     try:
         while workers:
             ready = wait([worker.connection for worker in workers])
@@ -111,11 +137,15 @@ def run_workers(
                     workers.remove(worker)
                     worker.close()
                     if queue and worker.sequence is not None:  # it died; another takes its place
-                        workers.append(start(started))
-                        started += 1
+                        workers.append(start(worker.device))
     finally:
         for worker in workers:
             worker.close(patience=0.0)
+    if queue and not (summary.done or summary.failed):
+        raise EvaluationError(f"the tracker can't be built: {'; '.join(summary.notes)}")
+    for sequence in queue:
+        summary.failed[sequence.name] = "not run: no worker process is left"
+        tell("failed", sequence.name, 0, 0.0)
 
 
 def _hear(
@@ -124,25 +154,22 @@ def _hear(
     """Take one message of a worker and give it the next sequence; False when the worker is at its end."""
     try:
         kind, text, frames, seconds = worker.connection.recv()
-    except EOFError:
-        worker.process.join()
-        if worker.sequence is None:
-            raise EvaluationError(
-                f"a worker process ended with status {worker.process.exitcode} before it had a tracker; "
-                "run with --threads 1 to see why"
-            ) from None
-        name = worker.sequence.name
-        summary.failed[name] = f"the worker process died with status {worker.process.exitcode}"
-        tell("failed", name, 0, 0.0)
+    except (EOFError, OSError):
+        kind, text, frames, seconds = "dead", _last_words(worker), 0, 0.0
+    if kind == "broken" or (kind == "dead" and worker.sequence is None):
+        place = f" on {worker.device}" if worker.device else ""
+        summary.notes.append(f"a worker process{place} has no tracker, it {text}")
         return False
-    if kind == "broken":
-        raise EvaluationError(f"the tracker can't be built in a worker process: {text}")
-    if kind == "failed" and worker.sequence is not None:
-        summary.failed[worker.sequence.name] = text
-        tell("failed", worker.sequence.name, 0, 0.0)
-    elif kind == "done" and worker.sequence is not None:
-        summary.done[worker.sequence.name] = (frames, seconds)
-        tell("done", worker.sequence.name, frames, seconds)
+    if worker.sequence is not None:
+        name = worker.sequence.name
+        if kind == "done":
+            summary.done[name] = (frames, seconds)
+            tell("done", name, frames, seconds)
+        else:
+            summary.failed[name] = f"the worker process {text}" if kind == "dead" else text
+            tell("failed", name, 0, 0.0)
+    if kind in ("dead", "spent"):
+        return False
     if not queue:
         worker.give(None)
         return False
@@ -151,3 +178,13 @@ def _hear(
     worker.give(sequence)
     tell("start", sequence.name, len(sequence), 0.0)
     return True
+
+
+def _last_words(worker: _Worker) -> str:
+    """Return how a process ended."""
+    worker.process.join()
+    status = worker.process.exitcode
+    if status is None or status >= 0:
+        return f"died with status {status}"
+    hint = "; most often for want of memory, try fewer --threads" if -status == signal.SIGKILL else ""
+    return f"died by {signal.Signals(-status).name}{hint}"

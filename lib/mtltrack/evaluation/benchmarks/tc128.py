@@ -44,8 +44,8 @@ def _load(name: str, root: Path) -> Benchmark:
         boxes = read_boxes(path)
         if len(boxes) != last - first + 1:
             raise DataError(
-                f"'{path}' has {len(boxes)} boxes, but the _frames.txt beside it says images {first} to {last}, "
-                f"which are {last - first + 1}; restore the wrong one"
+                f"'{path}' has {len(boxes)} boxes, but the _frames.txt beside it says images {first} to "
+                f"{last}, which are {last - first + 1}; restore the wrong one"
             )
         attributes = known.get(_key(folder.name), Listed("")).attributes
         entry = Listed(folder.name, first, last, attributes)

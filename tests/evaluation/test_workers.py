@@ -1,0 +1,163 @@
+"""Worker processes that are lost: what they were at is named, the other sequences are run.
+
+Threads stand in for the processes here, for speed; `test_runner.py` starts real ones.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fake_trackers import StillTracker, walk, write_sequence
+
+from mtltrack.evaluation import workers
+from mtltrack.evaluation.benchmarks import Sequence, load_benchmark
+from mtltrack.evaluation.results import ResultFolder
+from mtltrack.evaluation.runner import EvaluationError, Settings, run
+
+
+class Death(BaseException):
+    """Ends a stand-in for a process with a status."""
+
+
+class ThreadProcess:
+    """Behaves like `multiprocessing.Process` whose target's first argument is a connection."""
+
+    def __init__(self, target: Callable[..., None], args: tuple[Any, ...], daemon: bool) -> None:
+        self.exitcode: int | None = None
+        self._own = Connection(os.dup(args[0].fileno()))  # the parent closes its copy
+        self._thread = threading.Thread(target=self._run, args=(target, args[1:]), daemon=daemon)
+
+    def _run(self, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+        try:
+            target(self._own, *args)
+            self.exitcode = 0
+        except Death as death:
+            self.exitcode = death.args[0]
+        finally:
+            self._own.close()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> None:
+        self._thread.join(timeout)
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+
+@pytest.fixture(autouse=True)
+def _threads_for_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=ThreadProcess)
+    monkeypatch.setattr(workers, "get_context", lambda kind: context)
+    monkeypatch.setattr(workers.torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr(workers.cv2, "setNumThreads", lambda count: None)
+
+
+@pytest.fixture
+def sequences(tmp_path: Path) -> tuple[Sequence, ...]:
+    """Five sequences, the longest first; the target of the first is 12 pixels wide."""
+    for name, count, width in (("a", 6, 12), ("b", 5, 11), ("c", 4, 11), ("d", 3, 11), ("e", 2, 11)):
+        write_sequence(tmp_path / "data" / name, walk(count, width=width))
+    return load_benchmark(str(tmp_path / "data")).sequences
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(ResultFolder.of(tmp_path / "results", "fake", "broken"))
+
+
+class Spoiling(StillTracker):
+    """From the first target of 12 pixels on every call fails, as CUDA's do after a fault in a kernel."""
+
+    spoilt = False
+
+    def track(self, rgb: Any, **more: Any) -> dict[str, Any]:
+        self.spoilt = self.spoilt or self.box[2] == 12.0
+        if self.spoilt:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return super().track(rgb, **more)
+
+
+class Dying(StillTracker):
+    """Ends its process at the first frame."""
+
+    status = 0
+
+    def track(self, rgb: Any, **more: Any) -> dict[str, Any]:
+        raise Death(self.status)
+
+
+def test_a_lost_gpu_fails_one_sequence(sequences: tuple[Sequence, ...], settings: Settings) -> None:
+    built = []
+    # a device that no machine has answers nothing, as one does after a fault
+    summary = run(
+        lambda device: built.append(device) or Spoiling(),
+        sequences,
+        settings,
+        threads=2,
+        devices=["cuda:98", "cuda:99"],
+    )
+    assert list(summary.failed) == ["a"] and "illegal memory access" in summary.failed["a"]
+    assert sorted(summary.done) == ["b", "c", "d", "e"]
+    assert len(built) == 3 and not summary.notes
+
+
+def test_an_error_in_the_data_keeps_the_process(sequences: tuple[Sequence, ...], settings: Settings) -> None:
+    sequences[0].frames[1].unlink()
+    built = []
+    summary = run(
+        lambda device: built.append(device) or StillTracker(),
+        sequences,
+        settings,
+        threads=2,
+        devices=["cuda:98", "cuda:99"],
+    )
+    assert list(summary.failed) == ["a"] and built == ["cuda:98", "cuda:99"]
+
+
+def test_processes_without_a_tracker_are_left_out(
+    sequences: tuple[Sequence, ...], settings: Settings
+) -> None:
+    def build(device: str | None) -> StillTracker:
+        if device == "dies":
+            raise Death(5)
+        if device == "raises":
+            raise RuntimeError("out of memory")
+        return StillTracker()
+
+    summary = run(build, sequences, settings, threads=3, devices=["fine", "dies", "raises"])
+    assert sorted(summary.done) == ["a", "b", "c", "d", "e"] and not summary.failed
+    dies, raises = sorted(summary.notes)
+    assert dies == "a worker process on dies has no tracker, it died with status 5"
+    assert raises.startswith("a worker process on raises has no tracker, it failed: ")
+    assert raises.endswith("RuntimeError: out of memory")
+
+
+def test_no_process_is_left(sequences: tuple[Sequence, ...], settings: Settings) -> None:
+    lock, left = threading.Lock(), [1, -9]  # the statuses with which the first two end
+
+    def build(device: str | None) -> StillTracker:
+        with lock:
+            if not left:
+                raise RuntimeError("the weights are gone")
+            tracker = Dying()
+            tracker.status = left.pop()
+            return tracker
+
+    summary = run(build, sequences, settings, threads=2)
+    killed = "the worker process died by SIGKILL; most often for want of memory, try fewer --threads"
+    assert sorted(summary.failed) == ["a", "b", "c", "d", "e"]
+    assert {summary.failed["a"], summary.failed["b"]} == {killed, "the worker process died with status 1"}
+    assert all(summary.failed[name] == "not run: no worker process is left" for name in "cde")
+    assert len(summary.notes) == 2 and all("the weights are gone" in note for note in summary.notes)
+    with pytest.raises(EvaluationError, match=r"(?s)the tracker can't be built: .*the weights are gone"):
+        run(build, sequences, settings, threads=2)

@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 
 from mtltrack.cli.build import assembly_of, build_tracker, initial_weights, load_weights
 from mtltrack.cli.build_data import TRAIN, build_loaders, need_labels
-from mtltrack.cli.launch import SINGLE, add_launch_options, launch, written_since_launch
+from mtltrack.cli.launch import SINGLE, add_launch_options, add_timeout_option, launch, written_since_launch
 from mtltrack.cli.train_header import fingerprints, header
 from mtltrack.cli.train_setup import (
     describe_model,
@@ -43,6 +43,7 @@ from mtltrack.training.files import (
 from mtltrack.training.monitors import Monitors, RunInfo, build_monitors
 from mtltrack.training.signals import SIGNALS, StoppedError
 from mtltrack.training.trainer import Trainer
+from mtltrack.training.validation import shares_validation
 
 EXAMPLES = """examples:
   python tracking/train.py --script hiptrack --config hiptrack_cls --save_dir ./output --mode single \\
@@ -100,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--script_prv", help="start from the newest weights of this model's run ...")
     parser.add_argument("--config_prv", help="... with this configuration, below the same save_dir")
     add_launch_options(parser)
+    add_timeout_option(parser)
     unsupported = parser.add_argument_group("accepted, but not supported")
     unsupported.add_argument("--use_wandb", type=int, choices=[0, 1], default=0, help="1: an error")
     unsupported.add_argument("--distill", type=int, choices=[0, 1], default=0, help="1: an error")
@@ -167,7 +169,7 @@ def train(options: argparse.Namespace) -> int:
     save_dir = Path(options.save_dir or local_settings().save_dir).expanduser()
     if options.deterministic:
         make_deterministic()
-    accelerator = make_accelerator(cfg)
+    accelerator = make_accelerator(cfg, options.timeout)
     share_cores(cfg.TRAIN.NUM_WORKER)
     info = RunInfo(save_dir, options.script, options.config)
     monitors = build_monitors(info) if accelerator.is_main_process else Monitors()
@@ -227,6 +229,7 @@ def train_in(
         use_lmdb=bool(options.use_lmdb),
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
+        share_validation=shares_validation(tracker, cfg.TRAIN.FSDP),
     )
     data = fingerprints(TRAIN, loaders.train.dataset)
     for line in header(cfg.dump(), options.seed, data):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 from mtltrack.cli.build import assembly_of
+from mtltrack.cli.launch import TIMEOUT
 from mtltrack.core.config import Config
 from mtltrack.core.errors import ConfigError
 from mtltrack.core.types import BOX
@@ -22,8 +25,12 @@ from mtltrack.training.stages import Schedule, Stage, plan_stages
 FROM_A_TRACKER = ("ostrack", "hiptrack", "own")
 
 
-def make_accelerator(cfg: Config) -> Accelerator:
+def make_accelerator(cfg: Config, timeout: float = TIMEOUT) -> Accelerator:
     """Return the accelerator of this process.
+
+    Args:
+        cfg: of the run.
+        timeout: seconds that a process waits for another before it fails.
 
     Raises:
         ConfigError: fp16 without a GPU.
@@ -33,6 +40,7 @@ def make_accelerator(cfg: Config) -> Accelerator:
     return Accelerator(
         cpu=processes > 1 and not torch.cuda.is_available(),  # several processes without a GPU must say so
         mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=timeout))],
     )
 
 
@@ -126,8 +134,9 @@ def train_settings(cfg: Config, seed: int, started_from: str) -> TrainSettings:
         best="" if train.SAVE_BEST is None else train.SAVE_BEST.METRIC,
         best_is_least=train.SAVE_BEST is not None and train.SAVE_BEST.MODE == "min",
         ema=train.EMA,
-        audit_interval=train.AUDIT_INTERVAL,
-        audit_full_interval=train.AUDIT_FULL_INTERVAL,
+        audit_interval=0 if train.FSDP else train.AUDIT_INTERVAL,
+        audit_full_interval=0 if train.FSDP else train.AUDIT_FULL_INTERVAL,
+        fsdp=train.FSDP,
         max_bad_steps=train.MAX_BAD_STEPS,
         max_bad_fraction=cfg.DATA.MAX_BAD_FRACTION,
         seed=seed,

@@ -7,7 +7,7 @@ macro accuracy counts a class without samples as a miss as soon as it is predict
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class ConditionMetrics:
         flags = len(self.class_names) if multi_label else 0
         self._precisions = [BinaryAveragePrecision(ignore_index=UNLABELLED) for _ in range(flags)]
         self._count = 0
+        self._seen: list[tuple[Tensor, Tensor]] = []
 
     def _build(self) -> MetricCollection:
         classes = len(self.class_names)
@@ -73,14 +74,14 @@ class ConditionMetrics:
                 "f1": MulticlassF1Score(**shared, average="none"),
                 "confusion": MulticlassConfusionMatrix(**shared),
             }
-        # metrics that shared their counts couldn't be merged one by one
-        return MetricCollection(metrics, compute_groups=False)
+        return MetricCollection(metrics)
 
     def reset(self) -> None:
         """Forget every sample."""
         for metric in (self._metrics, *self._precisions):
             metric.reset()
         self._count = 0
+        self._seen = []
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Add samples.
@@ -111,24 +112,23 @@ class ConditionMetrics:
         if not bool(keep.any()):
             return
         scores = logits[keep].float().sigmoid() if self.multi_label else logits[keep].float()
-        scores, target = scores.cpu(), target[keep].cpu()
+        self._take(scores.cpu(), target[keep].cpu())
+
+    def collected(self) -> list[tuple[Tensor, Tensor]]:
+        """Return what was seen, scores and targets on the CPU, for another process to `merge`."""
+        return self._seen
+
+    def merge(self, collected: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Add what another one `collected`, behind the own."""
+        for scores, target in collected:
+            self._take(scores, target)
+
+    def _take(self, scores: Tensor, target: Tensor) -> None:
+        self._seen.append((scores, target))
         self._metrics.update(scores, target)
         for k, precision in enumerate(self._precisions):
             precision.update(scores[:, k], target[:, k])
-        self._count += int(keep.sum())
-
-    def collected(self) -> dict[str, Any]:
-        """Return what was counted, on the CPU, for another process to `merge`."""
-        return {"count": self._count, "states": [metric.metric_state for metric in self._all()]}
-
-    def merge(self, collected: Mapping[str, Any]) -> None:
-        """Add what another one `collected`, behind the own."""
-        for metric, state in zip(self._all(), collected["states"], strict=True):
-            metric.merge_state(state)
-        self._count += collected["count"]
-
-    def _all(self) -> list[Metric]:
-        return [*dict(self._metrics.items()).values(), *self._precisions]
+        self._count += len(target)
 
     @property
     def count(self) -> int:

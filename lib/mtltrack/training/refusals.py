@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtltrack.core.types import Clip, TaskOutput
-from mtltrack.training.weighting import LossReport, term_values, valid_labels
+from mtltrack.training.weighting import LossReport
 
 Forward = Callable[[Clip], tuple[Mapping[str, TaskOutput], LossReport]]
 
@@ -26,44 +26,42 @@ def culprits(report: LossReport, clip: Clip) -> list[str]:
 
 
 def gradient_culprits(
-    heads: Mapping[str, nn.Module],
-    forward: Forward,
-    clips: Sequence[Clip],
-    parameters: Sequence[nn.Parameter],
+    forward: Forward, clips: Sequence[Clip], parameters: Sequence[nn.Parameter]
 ) -> list[str]:
     """Return one text a task and sample whose own gradient isn't finite though the loss is.
 
-    It costs a forward pass, a backward pass a task, and one a sample for each task at fault.
+    It costs the step's forward pass, a backward pass a task, and a pass a sample where a task is at fault.
 
     Args:
-        heads: the tracker's heads by task.
-        forward: makes a micro-batch's forward pass again, with the step's random numbers.
+        forward: makes a micro-batch's forward pass again.
         clips: the step's micro-batches.
         parameters: that train.
     """
     found = []
     for clip in clips:
-        outputs, report = forward(clip)
-        for task, loss in report.losses.items():
-            if loss.requires_grad and not _is_smooth(loss, parameters):
-                rows = _rows_at_fault(task, heads[task], outputs[task], clip, parameters)
-                found += [f"task {task} at {_sample(clip, row)}" for row in rows]
+        losses = forward(clip)[1].losses
+        tasks = [
+            task for task, loss in losses.items() if loss.requires_grad and not _is_smooth(loss, parameters)
+        ]
+        del losses
+        for task in tasks:
+            rows = [
+                row
+                for row in range(clip.batch_size)
+                if not _row_is_smooth(forward, clip, row, task, parameters)
+            ]
+            found += [f"task {task} at {_sample(clip, row)}" for row in rows or range(clip.batch_size)]
     return found
 
 
-def _rows_at_fault(
-    task: str, head: Any, output: TaskOutput, clip: Clip, parameters: Sequence[nn.Parameter]
-) -> list[int]:
-    """Return the samples whose loss has a gradient that isn't finite; all of them if it is none's alone."""
-    valid = valid_labels(clip, task)
-    terms = term_values(task, head, output, clip)
-    everyone = range(clip.batch_size)
-    if valid is None or not terms:
-        return list(everyone)
-    weighted = torch.stack([head.term_weights[name] * values for name, values in terms.items()]).sum(0)
-    losses = torch.where(valid, weighted, torch.zeros_like(weighted)).sum(1)  # (B,)
-    rows = [row for row in everyone if bool(valid[row].any()) and not _is_smooth(losses[row], parameters)]
-    return rows or list(everyone)
+def _row_is_smooth(
+    forward: Forward, clip: Clip, row: int, task: str, parameters: Sequence[nn.Parameter]
+) -> bool:
+    """Tell whether one clip alone has a finite gradient; in a batch, one's NaN would show in all.
+
+    It comes twice, because a batch norm takes statistics of more than one.
+    """
+    return _is_smooth(forward(clip.rows([row, row]))[1].losses[task], parameters)
 
 
 def _is_smooth(loss: Tensor, parameters: Sequence[nn.Parameter]) -> bool:

@@ -17,6 +17,7 @@ from mtltrack.training.checkpoint import (
 from mtltrack.training.files import CheckpointFolder, prune
 from mtltrack.training.reporting import EpochReport
 from mtltrack.training.settings import Position, TrainSettings
+from mtltrack.training.sharding import whole_state
 from mtltrack.training.signals import StoppedError
 from mtltrack.training.state import state_of_rank, state_of_run
 
@@ -231,4 +232,4 @@ class Saver:
     def _weights(self, current: Any) -> Weights:
         trainer = self.trainer
         average = None if trainer.average is None else trainer.average.weights(trainer.tracker)
-        return Weights(trainer.tracker.state_dict(), average, trainer.position.epoch, current.stage.name)
+        return Weights(whole_state(trainer.tracker), average, trainer.position.epoch, current.stage.name)

@@ -33,6 +33,7 @@ class TrainSettings:
         ema: TRAIN.EMA, decay of the average of the weights; None for no average.
         audit_interval: TRAIN.AUDIT_INTERVAL, steps between looks at the tasks' gradients; 0: none.
         audit_full_interval: TRAIN.AUDIT_FULL_INTERVAL, the same for the whole matrix.
+        fsdp: TRAIN.FSDP, spread weights, gradients and the optimizer's state over the processes.
         max_bad_steps: TRAIN.MAX_BAD_STEPS, refused steps in a row at which training stops.
         max_bad_fraction: DATA.MAX_BAD_FRACTION.
         seed: of the run; a resumed run must have the same.
@@ -61,6 +62,7 @@ class TrainSettings:
     ema: float | None = None
     audit_interval: int = 0
     audit_full_interval: int = 0
+    fsdp: bool = False
     max_bad_steps: int = 10
     max_bad_fraction: float = 0.01
     seed: int = 42

@@ -8,6 +8,7 @@ from typing import Any
 from mtltrack.training.randomness import random_state, restore_random_state
 from mtltrack.training.reporting import EpochReport
 from mtltrack.training.resuming import run_identity
+from mtltrack.training.sharding import gathered, spread
 
 
 def state_of_rank(current: Any, report: EpochReport | None) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def state_of_run(trainer: Any, current: Any, ranks: Sequence[Mapping[str, Any]])
         "run": run_identity(trainer.settings, trainer.stages, trainer.about.config),
         "position": vars(trainer.position),
         "stage": current.stage.name,
-        "optimizer": current.optimizer.state_dict(),
+        "optimizer": gathered(current.optimizer.state_dict()),
         "scheduler": current.scheduler.state_dict(),
         "balancing": current.rule.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
@@ -55,7 +56,8 @@ def restore_stage(trainer: Any, current: Any, state: Mapping[str, Any]) -> None:
     trainer.memory.load_state_dict(state["memory"])
     own = state["ranks"][rank] if rank < len(state["ranks"]) else None
     if trainer.position.in_stage:
-        current.optimizer.load_state_dict(state["optimizer"])
+        parameters = [item for group in current.optimizer.param_groups for item in group["params"]]
+        current.optimizer.load_state_dict(spread(state["optimizer"], parameters))
         current.scheduler.load_state_dict(state["scheduler"])
         current.rule.load_state_dict(state["balancing"])
         if own is not None:

@@ -238,8 +238,7 @@ class StepRunner:
         with chance_and_buffers_kept(self.tracker):
             restore_random_state(passes.chance)
             forward = partial(self.passes.forward, step=passes)
-            heads = self.tracker.heads()
-            return attempt.run(gradient_culprits, heads, forward, passes.pieces, self.parameters) or []
+            return attempt.run(gradient_culprits, forward, passes.pieces, self.parameters) or []
 
 
 def _summed(reports: Sequence[LossReport]) -> dict[str, Tensor]:

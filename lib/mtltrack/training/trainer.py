@@ -25,10 +25,12 @@ from mtltrack.training.files import CheckpointFolder
 from mtltrack.training.memory import MicroBatches
 from mtltrack.training.monitors import Monitors
 from mtltrack.training.optimizers import add_rule_group, build_optimizer, build_scheduler, stage_table
+from mtltrack.training.ranks import share_state
 from mtltrack.training.reporting import EpochPlace, EpochReport
 from mtltrack.training.resuming import need_same_run, run_identity
 from mtltrack.training.saving import BestScore, Saver
 from mtltrack.training.settings import Position, TrainSettings
+from mtltrack.training.sharding import ShardedTracker
 from mtltrack.training.signals import StopSignals
 from mtltrack.training.stages import Stage, asleep, enter_stage, tell_progress
 from mtltrack.training.state import restore_report, restore_stage
@@ -94,6 +96,7 @@ class Trainer:
         self.position = Position()
         self.epochs = sum(stage.epochs for stage in self.stages)
         self.memory = MicroBatches()
+        self.sharded: ShardedTracker | None = None
         self.stop = StopSignals()
         self.average = None if settings.ema is None else WeightAverage(settings.ema)
         self.best = BestScore(settings.best, settings.best_is_least)
@@ -150,6 +153,11 @@ class Trainer:
         """
         self.monitors.tell(lambda monitor: monitor.start(self.position.step))
         self.tracker.to(self.accelerator.device)
+        share_state(self.tracker)
+        if self.settings.fsdp and world_size() > 1:
+            self.sharded = ShardedTracker(self.tracker, self.accelerator)
+            if self.validator is not None:
+                self.validator.tracker = self.sharded
         with self.stop:
             while self.position.stage < len(self.stages):
                 stage = self.stages[self.position.stage]
@@ -206,8 +214,13 @@ class Trainer:
         current.active = active
 
     def _prepare(self, current: StageRun) -> None:
-        """Wrap model and optimizer for the parts that train now: DDP wants to know them from the start."""
-        current.model, optimizer = self.accelerator.prepare(self.tracker, current.optimizer)
+        """Make what runs the steps, for the parts that train now.
+
+        The ranks average gradients themselves (see `PassMaker`), so accelerate adds precision and no wrapper.
+        """
+        model = self.accelerator.prepare_model(self.tracker, evaluation_mode=True)
+        current.model = self.sharded or model
+        optimizer = self.accelerator.prepare_optimizer(current.optimizer)
         current.watch = self._watch(current.active)
         current.runner = StepRunner(
             accelerator=self.accelerator,
@@ -227,14 +240,14 @@ class Trainer:
             memory=self.memory,
             tell=self.monitors.message,
             stop=self.stop,
+            sharded=self.sharded is not None,
         )
 
     def _watch(self, stage: Stage) -> GradientWatch | None:
         intervals = self.settings.audit_interval, self.settings.audit_full_interval
         return GradientWatch(self, stage, *intervals) if self.monitors.monitors and any(intervals) else None
 
-    def leave(self, current: StageRun) -> None:
-        self.accelerator.unwrap_model(current.model, keep_fp32_wrapper=False)
+    def leave(self, current: StageRun) -> None:  # noqa: ARG002 - the counterpart of enter
         vars(self.tracker).pop("forward", None)  # what accelerate leaves behind is the class's own
         self.accelerator.free_memory()
 

@@ -11,9 +11,10 @@ from accelerate import Accelerator
 from mtltrack.core.types import Clip
 from mtltrack.training.ema import WeightAverage
 from mtltrack.training.monitors import Monitors
+from mtltrack.training.ranks import share_state
 from mtltrack.training.settings import Position, TrainSettings
 from mtltrack.training.signals import StopSignals
-from mtltrack.training.validation import Validation, validate
+from mtltrack.training.validation import Validation, shares_validation, validate
 from mtltrack.training.weighting import world_size
 
 PLAIN, AVERAGED = "val", "val_ema"
@@ -76,6 +77,7 @@ class Validator:
         return found.scalars
 
     def _measure(self) -> Validation:
+        share_state(self.tracker, buffers_only=True)  # rank 0's batch statistics are those that are saved
         return validate(
             self.tracker,
             self._unless_asked_to_leave(),
@@ -83,6 +85,7 @@ class Validator:
             lambdas=self.settings.lambdas,
             mean=self.settings.mean,
             std=self.settings.std,
+            shared=shares_validation(self.tracker, self.settings.fsdp),
         )
 
     def _unless_asked_to_leave(self) -> Iterator[Clip]:

@@ -104,9 +104,13 @@ def validate(
     return Validation(scalars, metrics, images)
 
 
-def can_share(tracker: Any) -> bool:
-    """Tell whether the metrics of every head can be put together from those of several processes."""
-    return all(
+def shares_validation(tracker: Any, fsdp: bool) -> bool:
+    """Tell whether several processes share the batches of a validation.
+
+    Not with TRAIN.FSDP, where all take part in each forward pass, and not with a head whose metrics can't be
+    put together.
+    """
+    return not fsdp and all(
         hasattr(metrics, "merge") and hasattr(metrics, "collected")
         for metrics in (head.metrics() for head in tracker.heads().values())
     )

@@ -239,19 +239,37 @@ def test_crops_of_padding_are_redraws_too() -> None:
 
 
 class Outside(Painted):
-    """The box lies far outside of the frame, so every crop is padding."""
+    """The box lies far outside of the frame."""
 
     def sequence(self, i: int) -> SequenceInfo:
         info = super().sequence(i)
         info.boxes_xywh[:, :2] += 5000 if i else 0
+        info.boxes_file = "far/boxes.txt"
         return info
 
 
-def test_a_padding_crop_is_counted_for_its_data_set() -> None:
-    dataset = clips([Outside(name="far"), Outside(name="far")], num_search=1, length=30)
+def test_a_box_outside_of_its_frame_is_bad_data() -> None:
+    dataset = clips([Outside()], num_search=1, length=30)
     log = FaultLog()
     log.add([dataset[(0, i)].source for i in range(30)])
-    assert set(log.redraws) == {"far: a crop shows only padding", "far #2: a crop shows only padding"}
+    assert log.bad_samples > 10 and not log.redraws
+    record = log.records()[0]
+    assert (record["file"], record["key"]) == ("far/boxes.txt", None) and 1 <= record["line"] <= 30
+    assert record["reason"].startswith(
+        "the box lies outside of its frame, 80 x 60 pixels: x1, y1, x2, y2 are 503"
+    )
+    assert SequenceInfo("a", np.ones((3, 4)), np.ones(3, bool), first_frame=5).where(1) == "a, frame 6"
+
+
+def test_a_padding_crop_is_counted_for_its_data_set() -> None:
+    wild = CropSettings(ViewSettings(32, 2.0), ViewSettings(64, 4.0, 40.0, 0.2))  # jitter beyond the frame
+    dataset = ClipDataset([Painted(name="far"), Painted(name="far")], [1, 1], 30, 1, wild)
+    log = FaultLog()
+    log.add([dataset[(0, i)].source for i in range(30)])
+    assert log.bad_samples == 0 and set(log.redraws) == {
+        "far: a crop shows only padding",
+        "far #2: a crop shows only padding",
+    }
     assert set(log.used) == {"far", "far #2"}
 
 
@@ -276,7 +294,7 @@ def test_hopeless_data_end_with_a_message_instead_of_a_loop() -> None:
     with pytest.raises(
         DataError,
         match=r"no usable clip of 1 template and 5 search frames in 100 draws from painted.*"
-        r"100 x painted: a crop shows only padding",
+        r"last fault: far/boxes\.txt, line \d+: the box lies outside of its frame",
     ):
         dataset[(0, 0)]
     broken = Painted()
@@ -300,8 +318,23 @@ def test_wrong_arguments_are_named() -> None:
         clips([empty])
     with pytest.raises(DataError, match=r"needs boxes \(F, 4\) and visible \(F,\)"):
         SequenceInfo("a", np.ones((3, 4)), np.ones(2, bool))
-    with pytest.raises(DataError, match=r"one time stamp a frame \(3\), never going back"):
-        SequenceInfo("a", np.ones((3, 4)), np.ones(3, bool), timestamps=np.array([0.0, 2.0, 1.0]))
+    with pytest.raises(DataError, match=r"one time stamp a frame \(3\); found 2"):
+        SequenceInfo("a", np.ones((3, 4)), np.ones(3, bool), timestamps=np.array([0.0, 2.0]))
+
+
+@pytest.mark.parametrize(
+    ("times", "frame", "message"),
+    [
+        ([0.0, 2.0, 1.0], 9, "1 isn't later than 2 before it"),
+        ([0.0, 1.0, 1.0], 9, "1 isn't later than 1 before it"),
+        ([0.0, np.nan, 1.0], 8, "nan isn't later than 0"),
+        ([np.nan, 0.0, 1.0], 7, "nan isn't later than nan"),
+        ([0.0, 1.0, np.inf], 9, "inf isn't later than 1"),
+    ],
+)
+def test_time_stamps_are_finite_and_increase(times: list[float], frame: int, message: str) -> None:
+    with pytest.raises(DataError, match=rf"sequence 'a', frame {frame}: the time stamp {message}"):
+        SequenceInfo("a", np.ones((3, 4)), np.ones(3, bool), timestamps=np.array(times), first_frame=7)
 
 
 def test_ranks_share_an_epoch() -> None:

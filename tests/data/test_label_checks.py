@@ -146,7 +146,7 @@ def test_masks_and_plates_are_held_against_the_frames(tmp_path: Path) -> None:
     told = [fault.removeprefix(f"{folder}/bike/bike.jsonl:") for fault in check(folder, rules).faults]
     assert told[0].startswith("3: the mask is 32 x 24 pixels, but its frame is 64 x 48.")
     assert told[1].startswith(
-        "5: the plate's bbox [64.0, 40.0, 70.0, 50.0] lies outside of its frame, 64 x 48."
+        "5: the plate's bbox lies outside of its frame, 64 x 48 pixels: x1, y1, x2, y2 are 64, 40, 70, 50."
     )
     assert told[2].startswith("25: frame_id 25 is beyond the sequence, which has 24 images (")
     assert len(told) == 3

@@ -330,8 +330,6 @@ def test_tiny_boxes_may_be_a_pixel_off(tmp_path: Path) -> None:
             r"bike\.jsonl:1: ground_truth_bbox \[1.0, 30.0, 13.0, 40.0\] of frame 1 isn't the target of "
             r"'bike' at \[8.0, 10.0, 20.0, 20.0\]: so on 7 of 7 .* correct CLS_ANN_DIR",
         ),
-        ([line(1, ground_truth_bbox=[18, 20, 12, 10])], r"ground_truth_bbox: wanted x2 >= x1 and y2 >= y1"),
-        ([line(1, sequence_name=4)], r"bike\.jsonl:1: sequence_name: wanted a string, found 4"),
     ],
 )
 def test_labels_of_another_sequence_are_refused(
@@ -340,6 +338,51 @@ def test_labels_of_another_sequence_are_refused(
     sidecar(tmp_path, lines)
     with pytest.raises(DataError, match=message):
         LabelledSequences(FolderSequences(made("folder")), tmp_path).sequence(0)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (line(2, ground_truth_bbox=[18, 20, 12, 10]), r"2: ground_truth_bbox: wanted x2 >= x1 and y2 >= y1"),
+        (line(2, sequence_name=4), r"2: sequence_name: wanted a string, found 4"),
+        (line(2, plate={"bbox": [1, 2, float("nan"), 4]}), r"2: plate: wanted a finite number, found nan"),
+        ('{"frame_id": 2, "alert": 1', r"2: Expecting ',' delimiter"),  # cut behind its number
+        ('{"frame_i', r"2: Unterminated string"),  # the frame between its neighbours
+        (line(0), r"2: frame_id: wanted a whole number from 1 on, found 0"),
+    ],
+)
+def test_a_broken_line_spoils_its_own_frame_alone(
+    second: str, message: str, tmp_path: Path, made: Callable[[str], Path]
+) -> None:
+    path = sidecar(tmp_path, [line(1, alert=0), second, line(3, alert=0)])
+    info = LabelledSequences(FolderSequences(made("folder")), tmp_path).sequence(0)
+    assert list(info.faults) == [1] and info.faults[1].startswith(f"{path}:{message}")
+    assert info.alerts.keys() >= {0, 2}
+
+
+def test_a_broken_line_of_nobody_knows_which_frame_spoils_the_file(
+    tmp_path: Path, made: Callable[[str], Path]
+) -> None:
+    data = LabelledSequences(FolderSequences(made("folder")), sidecar(tmp_path, [line(1)]).parents[1])
+    sidecar(tmp_path, [line(1), "{", line(5)])
+    with pytest.raises(DataError, match=r"bike\.jsonl:2: Expecting property name"):
+        data.sequence(0)
+    sidecar(tmp_path, [line(1), "{", "{"])
+    with pytest.raises(DataError, match=r"bike\.jsonl:2: Expecting property name"):
+        LabelledSequences(FolderSequences(made("folder")), tmp_path).sequence(0)
+
+
+def test_times_of_broken_lines_lie_between_their_neighbours(
+    tmp_path: Path, made: Callable[[str], Path]
+) -> None:
+    lines = [line(n, timestamp=0.5 * n) for n in range(1, FRAMES + 1)]
+    lines[0] = lines[0].replace("0.5", "nix")
+    lines[4] = lines[4][:30] + "..."
+    lines[-1] = lines[-1][:9]
+    sidecar(tmp_path, lines)
+    info = LabelledSequences(FolderSequences(made("folder")), tmp_path).sequence(0)
+    assert sorted(info.faults) == [0, 4, FRAMES - 1]
+    np.testing.assert_allclose(info.timestamps, 0.5 * np.arange(1, FRAMES + 1))
 
 
 def test_frames_beyond_a_range_are_left_out_but_not_beyond_the_sequence(

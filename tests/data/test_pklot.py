@@ -91,10 +91,10 @@ def spoil(folder: Path, old: str, new: str) -> Path:
     ("old", "new", "wanted"),
     [
         ("</space>", "", ":3: broken XML"),
-        ('occupied="1"', 'occupied="yes"', ": space '1': occupied must be 0 or 1, found 'yes'"),
-        ('x="40" y="20"', 'x="40"', ": space '1': wanted a point with numbers x and y, found {'x': '40'}"),
-        ('x="40" y="20"', 'x="10" y="60"', ": space '1' crosses or touches itself"),
-        ('id="2"', 'id="1"', ": space '1' needs an id of its own"),
+        ('occupied="1"', 'occupied="yes"', ":1: space '1': occupied must be 0 or 1, found 'yes'"),
+        ('x="40" y="20"', 'x="40"', ":1: space '1': wanted a point with numbers x and y, found {'x': '40'}"),
+        ('x="40" y="20"', 'x="10" y="60"', ":1: space '1' crosses or touches itself"),
+        ('id="2"', 'id="1"', ":2: space '1' needs an id of its own"),
     ],
 )
 def test_broken_labels_are_named(lot: Path, old: str, new: str, wanted: str) -> None:

@@ -26,6 +26,7 @@ from mtltrack.training.texts import LABEL_ADVICE
 
 TRAIN = "TRAIN"
 VAL = "VAL"
+CLS = "cls"
 OCR = "ocr"
 ALERT = "alert"
 DEFAULT_ALPHABET, DEFAULT_COLUMNS = "latin", 24  # as the head's, where TASKS.ocr names none
@@ -154,6 +155,7 @@ def build_clips(cfg: Config, split: str, *, seed: int = 42, use_lmdb: bool = Fal
         seed=seed,
         tasks=list(cfg.TASKS),
         stop_rule=_stop_rule(cfg),
+        num_classes=_num_classes(cfg),
         **_text_options(cfg),
     )
 
@@ -169,6 +171,12 @@ def _build_sources(cfg: Config, split: str, use_lmdb: bool) -> list[SequenceData
     except (ConfigError, DataError) as error:
         key = f"DATA.{split}.DATASETS_NAME"
         raise type(error)(f"{error} (Named by {key}, {cfg.source_line(key)}.)") from error
+
+
+def _num_classes(cfg: Config) -> int | None:
+    """Return how many classes the head of the task cls tells apart; None where it has its default."""
+    arguments = cfg.TASKS[CLS].arguments() if CLS in cfg.TASKS else {}
+    return arguments.get("num_classes")
 
 
 def _stop_rule(cfg: Config) -> StopRule:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pycocotools import mask as coco
 
 from mtltrack.core.errors import DataError
@@ -22,6 +22,7 @@ _REMEDY = "Write the mask again, or take the frame's mask out."
 _FIRST, _VALUES = 48, 64  # COCO's text uses the 64 characters from "0" on
 _MORE, _SIGN, _BITS = 0x20, 0x10, 5  # in each: another character follows; the last one's sign; bits of value
 _MOST = 2**35  # pixels of a run: as many as the longest number below can say
+_LONGEST_SIDE, _LARGEST = 65535, 2**28  # a JPEG's longest side; pixels that a small machine can still hold
 _LONGEST = 7  # characters of one number: more than any mask in memory needs
 
 
@@ -47,6 +48,11 @@ def decode_mask(rle: Mapping[str, Any], where: str) -> Mask:
     whole = isinstance(size, (list, tuple)) and len(size) == 2 and all(type(side) is int for side in size)
     if not whole or not isinstance(size, (list, tuple)) or min(size) < 1:
         raise DataError(f"{where}: a mask needs size [height, width] above 0; found {size!r}. {_REMEDY}")
+    if max(size) > _LONGEST_SIDE or size[0] * size[1] > _LARGEST:
+        raise DataError(
+            f"{where}: a mask of size {size!r} is larger than any frame (at most {_LONGEST_SIDE} pixels "
+            f"a side, {_LARGEST} in all). {_REMEDY}"
+        )
     runs = _text_runs(counts, where) if isinstance(counts, (str, bytes)) else _listed_runs(counts, where)
     filled = sum(runs.tolist())
     if runs.size == 0 or runs.min() < 0 or filled != size[0] * size[1]:
@@ -117,7 +123,7 @@ def decode_numbers(data: bytes, where: str) -> Mask:
                     f"{image.mode}. {_REMEDY}"
                 )
             return np.array(image, dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{where}: the mask can't be read ({error}; {len(data)} bytes). {_REMEDY}") from error

@@ -61,7 +61,7 @@ def parse_boxes(text: str, name: str, zero_is_absent: bool = False) -> tuple[np.
             faults[i] = f"{where}: the box {line!r} isn't finite. Correct it, or write {_ABSENT} if absent."
         elif values[2] > 0 and values[3] > 0:
             boxes[i] = values
-        elif not zero_is_absent:
+        elif not zero_is_absent or min(values[2:]) < 0:
             faults[i] = (
                 f"{where}: the box {line!r} has no area (w and h must be above 0). "
                 f"Correct it, or write {_ABSENT} for an absent target."
@@ -69,7 +69,7 @@ def parse_boxes(text: str, name: str, zero_is_absent: bool = False) -> tuple[np.
     return boxes, faults
 
 
-def parse_flags(text: str, name: str, frames: int, boxes_name: str) -> np.ndarray:
+def parse_flags(text: str, name: str, frames: int, boxes_name: str, highest: int | None = None) -> np.ndarray:
     """Read integers, on one line or one a line, separated by commas or spaces.
 
     Args:
@@ -77,19 +77,25 @@ def parse_flags(text: str, name: str, frames: int, boxes_name: str) -> np.ndarra
         name: how to call the file in a message.
         frames: how many integers are wanted.
         boxes_name: the file that says so.
+        highest: of the integers, which begin at 0; None: any will do.
 
     Returns:
         (F,) int64.
 
     Raises:
-        DataError: something is no integer, or the count differs; names the file.
+        DataError: something is no integer or out of range, or the count differs; names the file.
     """
     words = [word for word in _SEPARATOR.split(text.strip()) if word]
     try:
         flags = np.array([int(float(word)) for word in words], dtype=np.int64)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DataError(f"{name}: wanted one number a frame, {error}. Correct the file.") from error
     same_count(name, len(flags), boxes_name, frames)
+    wrong = np.flatnonzero((flags < 0) | (flags > highest)) if highest is not None else ()
+    if len(wrong):
+        raise DataError(
+            f"{name}: number {wrong[0] + 1} is {flags[wrong[0]]}; allowed: 0 to {highest}. Correct the file."
+        )
     return flags
 
 

@@ -25,6 +25,7 @@ from mtltrack.data.labels import with_normal
 from mtltrack.data.sidecar_checks import alert_faults, sidecar_name, timestamp_faults
 from mtltrack.data.sidecars import KNOWN_KEYS, SidecarFile, parse_sidecar
 from mtltrack.data.stores import Store, open_store
+from mtltrack.data.value_checks import check_in_frame
 
 PARTS = ("", "train/", "val/", "test/", "frames/")  # folders below which a data set may hold its sequences
 
@@ -309,10 +310,8 @@ def _plate_faults(content: SidecarFile, path: Path, images: _Images, rules: Rule
             continue
         if size is None:
             continue
-        x1, y1, x2, y2 = plate["bbox"]
-        if x2 <= 0 or y2 <= 0 or x1 >= size[0] or y1 >= size[1]:
-            faults.append(
-                f"{where}: the plate's bbox {list(plate['bbox'])} lies outside of its frame, {size[0]} x "
-                f"{size[1]}. Write null where no plate can be seen, or correct the box."
-            )
+        try:
+            check_in_frame(plate["bbox"], size, f"{where}: the plate's bbox")
+        except DataError as error:
+            faults.append(str(error))
     return faults

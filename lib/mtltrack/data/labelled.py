@@ -17,7 +17,7 @@ from mtltrack.data.labels import condition_labels
 from mtltrack.data.recent import Recent
 from mtltrack.data.sequences import FrameLabels, PlateLabel, SequenceDataset, SequenceInfo
 from mtltrack.data.sidecar_checks import alert_faults, check_belongs, sidecar_name, timestamp_faults
-from mtltrack.data.sidecars import SidecarFile, read_sidecar
+from mtltrack.data.sidecars import SidecarFile, read_usable_lines
 
 ZONES_FILE = "zones.json"
 
@@ -80,7 +80,7 @@ class LabelledSequences:
         path = sidecar_path(self.folder, info.name)
         if not path.is_file():
             return _Joined(info, {})
-        content = read_sidecar(path)
+        content = read_usable_lines(path)
         return _Joined(join_labels(info, content, path), _of_sequence(content.masks, info))
 
 
@@ -140,6 +140,7 @@ def join_labels(info: SequenceInfo, content: SidecarFile, path: Path) -> Sequenc
     zones = read_zones(zones_path) if zones_path.is_file() else info.zones
     for fault in (*timestamp_faults(content, path), *alert_faults(content, zones, path)):
         raise DataError(fault)
+    broken = _of_sequence(content.broken, info)
     timestamps = _timestamps(content, info, path)
     where = {frame: f"{path}:{line}" for frame, line in _of_sequence(content.lines, info).items()}
     plates = {
@@ -160,6 +161,7 @@ def join_labels(info: SequenceInfo, content: SidecarFile, path: Path) -> Sequenc
         zones=zones,
         stopped=info.stopped if timestamps is None else None,
         has_text=info.has_text or any(plate.text for plate in plates.values()),
+        faults={**info.faults, **broken},
     )
 
 
@@ -189,13 +191,27 @@ def _masked(info: SequenceInfo, frames: list[int]) -> np.ndarray | None:
 
 def _timestamps(content: SidecarFile, info: SequenceInfo, path: Path) -> np.ndarray | None:
     table = _of_sequence(content.timestamps, info)
-    lacking = [frame for frame in range(info.num_frames) if frame not in table]
-    if len(lacking) == info.num_frames:
+    if not table:
         return None
+    known = {*table, *_of_sequence(content.broken, info)}
+    lacking = [frame for frame in range(info.num_frames) if frame not in known]
+    if lacking and content.broken:  # likely the frame that a broken line was to be of
+        raise DataError(next(iter(content.broken.values())))
     if lacking:
         frame = lacking[0] + info.first_frame
         line = f":{content.lines[frame]}" if frame in content.lines else ""
         raise DataError(
             f"{path}{line}: frame {frame} has no timestamp, but others have. Give every frame one, or none."
         )
-    return np.array([table[frame] for frame in range(info.num_frames)])
+    return _completed(table, info.num_frames)
+
+
+def _completed(table: Mapping[int, float], frames: int) -> np.ndarray:
+    """Return (F,) seconds; those of frames without one, whose lines are broken, between their neighbours'."""
+    given = sorted(table)
+    steps = np.diff([table[frame] for frame in given]) / np.diff(given)
+    step = float(np.median(steps)) if len(steps) else 1.0
+    first, last = given[0], given[-1]
+    ends = {-1: table[first] - (first + 1) * step, frames: table[last] + (frames - last) * step}
+    numbers = [-1, *given, frames]
+    return np.interp(np.arange(frames), numbers, [ends[-1], *(table[k] for k in given), ends[frames]])

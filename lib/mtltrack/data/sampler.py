@@ -13,8 +13,9 @@ from mtltrack.core.stopping import StopRule
 from mtltrack.data.augment import ClipTransform, CropSettings, RejectedDraw, SampleRandom
 from mtltrack.data.collate import Sample, build_sample
 from mtltrack.data.sampling import FrameChoice, sampling_mode
-from mtltrack.data.sequences import SequenceDataset, SequenceInfo, check_in_frame
+from mtltrack.data.sequences import SequenceDataset, SequenceInfo
 from mtltrack.data.task_labels import ClipLabels, ClipParts
+from mtltrack.data.value_checks import check_in_frame
 
 MAX_DRAWS = 100
 """Draws for one sample before the data are called unusable."""
@@ -43,6 +44,7 @@ class ClipDataset(Dataset[Sample]):
         alphabet: characters of plate texts (TASKS.ocr.ALPHABET); needed for the task ocr.
         text_columns: columns of the reader (TASKS.ocr.COLUMNS).
         stop_rule: of the task alert, for sources that give no stopped seconds; None for its defaults.
+        num_classes: of the task cls (TASKS.cls.NUM_CLASSES); None: as many as there are conditions.
 
     Raises:
         ConfigError: an argument is out of range or the lists don't match.
@@ -64,6 +66,7 @@ class ClipDataset(Dataset[Sample]):
         alphabet: str | None = None,
         text_columns: int = 24,
         stop_rule: StopRule | None = None,
+        num_classes: int | None = None,
     ) -> None:
         self.sources = list(sources)
         self.source_names = _distinct([source.name for source in self.sources])
@@ -80,7 +83,7 @@ class ClipDataset(Dataset[Sample]):
         self.max_interval = max_interval
         self.transform = ClipTransform(crop, augment)
         self.seed = seed
-        self.labels = ClipLabels(tasks, alphabet, text_columns, stop_rule)
+        self.labels = ClipLabels(tasks, alphabet, text_columns, stop_rule, num_classes)
         for source, ratio, name in zip(self.sources, self.ratios, self.source_names, strict=True):
             if ratio > 0:
                 self._require_usable(source, name)

@@ -52,6 +52,7 @@ class SequenceInfo:
             times.
         box_labelled: False where `boxes_xywh` only says where to cut (a plate without its vehicle).
         has_text: True when a flip would make the sample's text unreadable.
+        boxes_file: file with a line for the box of each frame of the whole sequence, for messages.
     """
 
     name: str
@@ -72,6 +73,7 @@ class SequenceInfo:
     stopped: np.ndarray | None = None
     box_labelled: bool = True
     has_text: bool = False
+    boxes_file: str = ""
 
     def __post_init__(self) -> None:
         self.boxes_xywh = np.asarray(self.boxes_xywh, dtype=np.float64)
@@ -84,11 +86,28 @@ class SequenceInfo:
             )
         if self.timestamps is not None:
             self.timestamps = np.asarray(self.timestamps, dtype=np.float64)
-            if self.timestamps.shape != (frames,) or not np.all(np.diff(self.timestamps) >= 0):
-                raise DataError(
-                    f"sequence '{self.name}' needs one time stamp a frame ({frames}), never going back; "
-                    f"found {self.timestamps.shape[0]}"
-                )
+            self._check_times(self.timestamps)
+
+    def _check_times(self, times: np.ndarray) -> None:
+        if times.shape != (self.num_frames,):
+            raise DataError(
+                f"sequence '{self.name}' needs one time stamp a frame ({self.num_frames}); found "
+                f"{times.shape[0]}"
+            )
+        wrong = np.flatnonzero(~(np.diff(times) > 0) | ~np.isfinite(times[1:])) + 1  # NaN isn't later either
+        if len(times) and not np.isfinite(times[0]):
+            wrong = np.array([0])
+        if len(wrong):
+            k = int(wrong[0])
+            raise DataError(
+                f"sequence '{self.name}', frame {k + self.first_frame}: the time stamp {times[k]:g} isn't "
+                f"later than {times[max(k - 1, 0)]:g} before it. Time stamps are seconds that increase."
+            )
+
+    def where(self, frame: int) -> str:
+        """Name frame `frame` (from 0) in a message: the line of its box, or the sequence and its number."""
+        number = frame + self.first_frame
+        return f"{self.boxes_file}, line {number}" if self.boxes_file else f"{self.name}, frame {number}"
 
     @property
     def num_frames(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,9 @@ KNOWN_KEYS = (
     "alert",
 )
 """The keys of a line; `frame_file` is for people."""
+WHOLE_FILE = 0
+"""In the place of a frame's number: nobody can tell which frame is meant."""
+_FRAME_ID = re.compile(r'"frame_id"\s*:\s*(\d{1,9})\s*[,}]')
 
 
 @dataclass
@@ -49,6 +53,7 @@ class SidecarFile:
         lines: number of the frame's line, from 1.
         names: each `sequence_name` -> number of the first line that has it.
         other_keys: each key that isn't read -> number of the first line that has it.
+        broken: what is wrong with the frame's line, beginning with file and line; its labels can't be used.
     """
 
     flags: dict[int, np.ndarray] = field(default_factory=dict)
@@ -61,6 +66,7 @@ class SidecarFile:
     lines: dict[int, int] = field(default_factory=dict)
     names: dict[str, int] = field(default_factory=dict)
     other_keys: dict[str, int] = field(default_factory=dict)
+    broken: dict[int, str] = field(default_factory=dict)
 
 
 def _number(value: Any) -> float:
@@ -152,14 +158,19 @@ def _frame_id(line: Any) -> int:
     return frame
 
 
-def _read_line(line: Any, number: int, content: SidecarFile) -> list[str]:
-    """Add a line to the content; return what is wrong with it."""
+def _read_line(text: str, number: int, content: SidecarFile) -> tuple[int | None, list[str]]:
+    """Add a line to the content; return its frame, if that can be read, and what is wrong with it."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        written = _FRAME_ID.search(text)  # of a line that was cut
+        return (int(written[1]) or None) if written else None, [str(error)]
     try:
         frame = _frame_id(line)
     except ValueError as error:
-        return [str(error)]
+        return None, [str(error)]
     if frame in content.lines:
-        return [f"frame_id {frame} has been on line {content.lines[frame]} already"]
+        return frame, [f"frame_id {frame} has been on line {content.lines[frame]} already"]
     content.lines[frame] = number
     for key in line:
         if key not in KNOWN_KEYS:
@@ -180,7 +191,7 @@ def _read_line(line: Any, number: int, content: SidecarFile) -> list[str]:
         _add_flags(frame, _flags(line), content)
     except ValueError as error:
         faults.append(str(error))
-    return faults
+    return frame, faults
 
 
 def _tables(content: SidecarFile) -> list[tuple[str, Callable[[Any], Any], dict[int, Any]]]:
@@ -214,15 +225,32 @@ def parse_sidecar(path: str | Path) -> tuple[SidecarFile, list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         return content, [f"{path}: the labels can't be read ({error})."]
     faults: list[str] = []
+    frames: list[int | None] = []  # of the lines that aren't empty
+    astray: list[tuple[int, str]] = []  # place in `frames`, fault
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
-        try:
-            found = _read_line(json.loads(text), number, content)
-        except ValueError as error:
-            found = [str(error)]
-        faults += [f"{path}:{number}: {fault}. Correct the line (format: docs/data.md)." for fault in found]
+        frame, found = _read_line(text, number, content)
+        messages = [f"{path}:{number}: {fault}. Correct the line (format: docs/data.md)." for fault in found]
+        faults += messages
+        if messages and frame is None:
+            astray.append((len(frames), messages[0]))
+        elif messages and frame is not None:
+            content.broken.setdefault(frame, messages[0])
+        frames.append(frame)
+    for place, message in astray:
+        content.broken.setdefault(_frame_between(frames, place), message)
     return content, faults
+
+
+def _frame_between(frames: list[int | None], place: int) -> int:
+    """Return the frame of a line that doesn't say it, by its neighbours; WHOLE_FILE if they leave it open."""
+    before = frames[place - 1] if place else 0
+    if before is None:
+        return WHOLE_FILE
+    if place + 1 == len(frames):
+        return before + 1
+    return before + 1 if frames[place + 1] == before + 2 else WHOLE_FILE
 
 
 def read_sidecar(path: str | Path) -> SidecarFile:
@@ -234,4 +262,17 @@ def read_sidecar(path: str | Path) -> SidecarFile:
     content, faults = parse_sidecar(path)
     if faults:
         raise DataError(faults[0])
+    return content
+
+
+def read_usable_lines(path: str | Path) -> SidecarFile:
+    """Read one file for training, where a frame can be left out: lines with a fault are in its `broken`.
+
+    Raises:
+        DataError: the file can't be read, or it can't be told which frame a line with a fault is of; names
+            file and line.
+    """
+    content, faults = parse_sidecar(path)
+    if faults and (not content.broken or WHOLE_FILE in content.broken):
+        raise DataError(content.broken.get(WHOLE_FILE, faults[0]))
     return content

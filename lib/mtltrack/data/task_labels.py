@@ -26,6 +26,7 @@ from mtltrack.data.labels import condition_labels
 from mtltrack.data.sampling import FrameChoice
 from mtltrack.data.sequences import PlateLabel, SequenceDataset, SequenceInfo
 from mtltrack.data.transforms import Rendered
+from mtltrack.data.value_checks import check_classes, check_finite, check_in_frame
 
 LEAST_OF_PLATE = 0.5
 """Share of a plate that must lie inside the search crop for its box to be learned."""
@@ -79,6 +80,7 @@ class ClipLabels:
         alphabet: the characters of plate texts; needed for the task ocr.
         text_columns: columns of the reader (TASKS.ocr.COLUMNS): what CTC can emit at most.
         stop_rule: when a target stands still, of the task alert; None for the rule's defaults.
+        num_classes: of the task cls (TASKS.cls.NUM_CLASSES); None: as many as there are conditions.
 
     Raises:
         ConfigError: the task ocr without an alphabet.
@@ -90,6 +92,7 @@ class ClipLabels:
         alphabet: str | None = None,
         text_columns: int = 24,
         stop_rule: StopRule | None = None,
+        num_classes: int | None = None,
     ) -> None:
         if "ocr" in tasks and not alphabet:
             raise ConfigError(
@@ -99,6 +102,7 @@ class ClipLabels:
         self.alphabet = alphabet or ""
         self.text_columns = text_columns
         self.stop_rule = stop_rule or StopRule()
+        self.num_classes = num_classes or len(condition_names())
 
     def __call__(self, parts: ClipParts) -> dict[str, dict[str, torch.Tensor]]:
         """Return the entry of each task.
@@ -110,6 +114,8 @@ class ClipLabels:
         for task in self.tasks:
             if task == "ocr":
                 made[task] = _ocr(parts, self.alphabet, self.text_columns)
+            elif task == "cls":
+                made[task] = _cls(parts, self.num_classes)
             elif task == "alert":
                 made[task] = _alert(parts, self.stop_rule)
             else:
@@ -133,11 +139,15 @@ def _own_labels(parts: ClipParts, task: str) -> Arrays:
     """Return what the source itself gives for a task; only `valid` where it gives nothing."""
     if task not in parts.info.labels:
         return {"valid": np.zeros(len(parts.frames), dtype=bool)}
-    return {name: values[parts.frames] for name, values in parts.info.labels[task].items()}
+    entry = {name: values[parts.frames] for name, values in parts.info.labels[task].items()}
+    check_finite(entry, lambda k: f"{parts.where(parts.frames[k])}, task {task}")
+    return entry
 
 
-def _cls(parts: ClipParts) -> Arrays:
+def _cls(parts: ClipParts, num_classes: int) -> Arrays:
     entry = _own_labels(parts, "cls")
+    if "index" in entry:
+        check_classes(entry["index"], entry["valid"], num_classes, lambda k: parts.where(parts.frames[k]))
     shape = (len(parts.frames), len(condition_names()))
     if "index" not in entry:
         entry["index"] = np.full(shape[0], UNLABELLED, dtype=np.int64)
@@ -193,6 +203,8 @@ def _plate(parts: ClipParts) -> Arrays:
         if plate is None or _stands_for_target(plate, parts.info, frame):
             continue
         box = plate.box_xyxy
+        if box is not None:
+            check_in_frame(box, parts.sizes[k], f"{plate.where or parts.where(frame)}: the plate's bbox")
         seen = 0.0 if box is None else _share_seen(box, crop.affine, size, crop.rendered)
         valid[k] = seen == 0 or seen >= LEAST_OF_PLATE
         if box is not None and seen >= LEAST_OF_PLATE:
@@ -209,7 +221,10 @@ def _ocr(parts: ClipParts, alphabet: str, columns: int) -> Arrays:
         plate = parts.info.plates.get(frame)
         if plate is None or plate.text is None:
             continue
-        read = encode_text(plate.text, alphabet, columns, plate.where or parts.where(frame))
+        where = plate.where or parts.where(frame)
+        read = encode_text(plate.text, alphabet, columns, where)
+        if plate.box_xyxy is not None:
+            check_in_frame(plate.box_xyxy, parts.sizes[k], f"{where}: the plate's bbox")
         if _is_legible(plate, crop):
             codes[k] = read
             boxes[k] = _cxcywh(box_in_view(plate.box_xyxy, crop.affine), parts.crop_size)
@@ -294,7 +309,6 @@ def _padded_zones(zones: Sequence[np.ndarray]) -> np.ndarray:
 
 
 _MAKERS: dict[str, Callable[[ClipParts], Arrays]] = {
-    "cls": _cls,
     "seg": _seg,
     "plate": _plate,
 }

@@ -75,10 +75,11 @@ class StoredSequences:
         name = store.locate(key)
         return parse_boxes(decode_text(store.read(key), name), name, zero_is_absent)
 
-    def _flags(self, store: Store, key: str, frames: int, boxes_key: str) -> np.ndarray:
-        """Read a file of one integer a frame: (F,) int64."""
+    def _flags(self, store: Store, key: str, frames: int, boxes_key: str, highest: int = 1) -> np.ndarray:
+        """Read a file of one integer a frame, 0 to `highest`: (F,) int64."""
         name = store.locate(key)
-        return parse_flags(decode_text(store.read(key), name), name, frames, store.locate(boxes_key))
+        text = decode_text(store.read(key), name)
+        return parse_flags(text, name, frames, store.locate(boxes_key), highest)
 
     def _require_names(self, wanted: str) -> None:
         """Raise DataError when the data set is empty."""

@@ -35,6 +35,7 @@ class Coco(StoredSequences):
         super().__init__(open_store(root))
         self.name = "coco"
         key = f"annotations/instances_{split}{year}.json"
+        self._key = key
         images, objects = _read_instances(self.store, key)
         self._image_names = np.array([image["file_name"] for image in images])
         row = {image["id"]: k for k, image in enumerate(images)}
@@ -61,8 +62,20 @@ class Coco(StoredSequences):
 
     def _load(self, i: int) -> SequenceInfo:
         box = self._object_boxes[i]
-        usable = bool(np.isfinite(box).all() and box[2] > 0 and box[3] > 0)
-        return SequenceInfo(self.names[i], box[None], np.array([usable]), is_video=False, whole_length=1)
+        faults: dict[int, str] = {}
+        if not (np.isfinite(box).all() and box[2] > 0 and box[3] > 0):
+            faults[0] = (
+                f"{self.store.locate(self._key)}: the bbox {box.tolist()} of annotation {self.names[i]} "
+                "has no area or isn't finite. Correct the annotation, or take it out."
+            )
+        return SequenceInfo(
+            self.names[i],
+            np.nan_to_num(box[None]),
+            np.array([not faults]),
+            is_video=False,
+            whole_length=1,
+            faults=faults,
+        )
 
     def _image_key(self, i: int, frame: int) -> str:  # noqa: ARG002  # a still image has one frame
         return f"{self._folder}/{self._image_names[self._image_rows[i]]}"
@@ -75,5 +88,5 @@ def _read_instances(store: Store, key: str) -> tuple[list[dict[str, Any]], list[
         return content["images"], [item for item in content["annotations"] if not item.get("iscrowd", 0)]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{store.locate(key)} isn't a COCO instances file ({error!r}). Unpack it again."
+            f"{store.locate(key)}: isn't a COCO instances file ({error!r}). Unpack it again."
         ) from error

@@ -151,6 +151,7 @@ class FolderSequences(StoredSequences):
             labels=labels,
             first_frame=start + 1,
             whole_length=whole,
+            boxes_file=self.store.locate(self._entries[i].boxes_key),
             faults={frame - start: text for frame, text in faults.items() if 0 <= frame - start < frames},
         )
 

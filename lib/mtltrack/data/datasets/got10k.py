@@ -31,6 +31,7 @@ from mtltrack.data.sequences import SequenceInfo
 from mtltrack.data.stores import LmdbStore, open_store
 
 SPLIT_FILES = {"vottrain": "got10k_vot_train_split.txt", "votval": "got10k_vot_val_split.txt"}
+MOST_COVER = 8  # eighths of the target that can be seen
 SPLITS = (*SPLIT_FILES, "train_full", "official_val")
 DEFAULT_FPS = 10.0
 _NUMBER = re.compile(r"\d+(\.\d+)?")
@@ -81,7 +82,7 @@ class Got10k(StoredSequences):
         key = f"{folder}/groundtruth.txt"
         boxes, faults = self._boxes(self.store, key)
         absent = self._flags(self.store, f"{folder}/absence.label", len(boxes), key)
-        cover = self._flags(self.store, f"{folder}/cover.label", len(boxes), key)
+        cover = self._flags(self.store, f"{folder}/cover.label", len(boxes), key, MOST_COVER)
         visible = present(boxes) & (absent == 0) & (cover > 0)
         fps = self._fps(f"{folder}/meta_info.ini")
         return SequenceInfo(
@@ -91,6 +92,7 @@ class Got10k(StoredSequences):
             fps=fps,
             whole_length=len(boxes),
             faults=faults,
+            boxes_file=self.store.locate(key),
         )
 
     def _fps(self, key: str) -> float:

@@ -68,7 +68,12 @@ class Lasot(StoredSequences):
         outside = self._flags(self.store, f"{folder}/out_of_view.txt", len(boxes), key)
         visible = present(boxes) & (occluded == 0) & (outside == 0)
         return SequenceInfo(
-            self.names[i], np.nan_to_num(boxes), visible, whole_length=len(boxes), faults=faults
+            self.names[i],
+            np.nan_to_num(boxes),
+            visible,
+            whole_length=len(boxes),
+            faults=faults,
+            boxes_file=self.store.locate(key),
         )
 
     def _image_key(self, i: int, frame: int) -> str:

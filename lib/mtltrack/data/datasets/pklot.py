@@ -9,6 +9,7 @@ called <folder>/<id of the space>.
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from datetime import datetime
@@ -29,6 +30,7 @@ from mtltrack.data.stores import open_store
 
 TIME_FORMAT = "%Y-%m-%d_%H_%M_%S"
 LABELS, IMAGES = "bounding_boxes", "frames"  # folders of the two kinds, where they are apart
+_COMMENT, _SPACE = re.compile(rb"<!--.*?-->", re.DOTALL), re.compile(rb"<space\b")
 _DEPTH = 4  # folders below the root: lot, weather, day
 
 
@@ -133,22 +135,25 @@ class PkLot(StoredSequences):
                 if self.store.exists(image):
                     return image
         raise DataError(
-            f"{self.store.locate(key)}: has no image: looked for {path.stem} ({', '.join(IMAGE_SUFFIXES)}) in "
-            f"{self.store.locate(str(folders[0]))}. Restore the image, or take the XML file out."
+            f"{self.store.locate(key)}: has no image: looked for {path.stem} ({', '.join(IMAGE_SUFFIXES)}) "
+            f"in {self.store.locate(str(folders[0]))}. Restore the image, or take the XML file out."
         )
 
     def _spaces(self, key: str) -> dict[str, _Space]:
         """Read one photograph's spaces, by id."""
         where = self.store.locate(key)
+        data = self.store.read(key)
         try:
-            root = ElementTree.fromstring(self.store.read(key))
+            root = ElementTree.fromstring(data)
         except ElementTree.ParseError as error:
             line = error.position[0]
             raise DataError(f"{where}:{line}: broken XML ({error}). Fetch the file again.") from error
         spaces: dict[str, _Space] = {}
-        for element in root.iter("space"):
+        lines = _lines_of_spaces(data)
+        for number, element in enumerate(root.iter("space")):
+            line = lines[number] if number < len(lines) else 1
             identity = element.get("id", "")
-            place = f"{where}: space '{identity}'"
+            place = f"{where}:{line}: space '{identity}'"
             if not identity or identity in spaces:
                 raise DataError(f"{place} needs an id of its own. Correct the file.")
             spaces[identity] = _Space(_contour(element, place), _occupied(element, place))
@@ -183,6 +188,12 @@ class PkLot(StoredSequences):
 
     def _image_key(self, i: int, frame: int) -> str:
         return self._days.get(self._places[i][0], self._read_day).images[frame]
+
+
+def _lines_of_spaces(data: bytes) -> list[int]:
+    """Return the line, from 1, of each space of an XML file; the parser doesn't keep them."""
+    shown = _COMMENT.sub(lambda comment: b"\n" * comment[0].count(b"\n"), data)
+    return [shown.count(b"\n", 0, found.start()) + 1 for found in _SPACE.finditer(shown)]
 
 
 def _contour(element: ElementTree.Element, where: str) -> np.ndarray:

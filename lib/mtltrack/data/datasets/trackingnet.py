@@ -53,10 +53,16 @@ class TrackingNet(StoredSequences):
         return self._places[i]
 
     def _load(self, i: int) -> SequenceInfo:
-        boxes, faults = self._boxes(self._store(i), f"anno/{self.names[i]}.txt")
+        store, key = self._store(i), f"anno/{self.names[i]}.txt"
+        boxes, faults = self._boxes(store, key)
         known = present(boxes)
         return SequenceInfo(
-            self.names[i], np.nan_to_num(boxes), known, whole_length=len(boxes), faults=faults
+            self.names[i],
+            np.nan_to_num(boxes),
+            known,
+            whole_length=len(boxes),
+            faults=faults,
+            boxes_file=store.locate(key),
         )
 
     def _image_key(self, i: int, frame: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from benchmark_files import write, write_boxes, write_images
 
 from mtltrack.core.errors import DataError
+from mtltrack.data.datasets.lasot import lasot_test_names
 from mtltrack.data.pack import pack_folder
 from mtltrack.evaluation.benchmarks import lasot, lasot_extension_subset
 from mtltrack.evaluation.benchmarks.lists import listed
@@ -43,7 +45,7 @@ def test_folder(tmp_path: Path, place: str) -> None:
     sequence = found.sequences[0]
     assert sequence.visible is not None and sequence.visible.tolist() == [True, False, False]
     assert sequence.frames[2] == folder / "img" / "00000003.jpg" and sequence.folder == folder
-    assert sequence.attributes == frozenset()
+    assert sequence.attributes == {"POC", "DEF", "MB", "CM", "ROT", "SV", "OV", "LR", "ARC"}
     (folder / "out_of_view.txt").write_text("0,0")
     with pytest.raises(
         DataError, match=r"out_of_view.txt: has 2 entries, but the ground truth beside it has 3"
@@ -57,13 +59,26 @@ def test_folder(tmp_path: Path, place: str) -> None:
         lasot.load(tmp_path)
 
 
+def test_attributes() -> None:
+    entries = listed("lasot")
+    assert list(entries) == lasot_test_names() and len(entries) == 280
+    assert entries["book-11"].attributes == {"POC"}
+    # as the captions of the benchmark's own plots say, in the order of its files
+    numbers = (47, 187, 142, 89, 86, 175, 100, 33, 273, 118, 53, 104, 141, 249)
+    counts = Counter(name for entry in entries.values() for name in entry.attributes)
+    assert counts == dict(zip(lasot.ATTRIBUTES, numbers, strict=True))
+
+
 def test_attributes_in_the_toolkits_order(tmp_path: Path, data_root: Path) -> None:
     theirs = data_root / "stop" / "lasot_boxes" / "truck-6.att.txt"
     if not theirs.is_file():
         pytest.skip(f"{theirs} not found")
     make(tmp_path, "truck/truck-6")
     write(tmp_path / "att" / "truck-6.txt", theirs.read_text())
-    assert lasot.load(tmp_path).sequences[0].attributes == {"POC", "CM", "ROT", "SV", "OV", "LR", "ARC"}
+    theirs_read = lasot.load(tmp_path).sequences[0].attributes
+    assert (
+        theirs_read == {"POC", "CM", "ROT", "SV", "OV", "LR", "ARC"} == listed("lasot")["truck-6"].attributes
+    )
 
 
 class Bright:
@@ -90,7 +105,7 @@ def test_lmdb_gives_the_folders_results_to_the_bit(tmp_path: Path) -> None:
         for index, path in enumerate(sorted((folder / "img").iterdir())):
             image = np.random.default_rng(index).integers(0, 255, (30, 40, 3), dtype=np.uint8)
             cv2.imwrite(str(path), image)
-    write(tmp_path / "lasot" / "att" / "bus-2.txt", "0,1" + ",0" * 12)
+    write(tmp_path / "lasot" / "att" / "bus-2.txt", "0,1" + ",0" * 12)  # comes before the list
     pack_folder(tmp_path / "lasot", tmp_path / "lmdb", first_map_size=1 << 20)
     ours, theirs = lasot.load_lmdb(tmp_path / "lmdb"), lasot.load(tmp_path / "lasot")
     assert ours.name == "lasot_lmdb" and ours.protocol == theirs.protocol == "lasot"

@@ -7,18 +7,21 @@
     <root>/att/<seq>.txt                     optional: 14 numbers, 1 for each attribute (annos/att)
 
 The class may be left out: `<root>/<seq>/...`. `lasot_lmdb` reads the same paths as keys of an LMDB
-(`tools/make_lmdb.py`). A frame is visible unless the target is fully occluded or out of view.
+(`tools/make_lmdb.py`). A frame is visible unless the target is fully occluded or out of view. `lasot.csv`
+knows the attributes where no file does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from mtltrack.data.datasets.lasot import lasot_test_names
 from mtltrack.data.stores import FolderStore, LmdbStore, Store
 from mtltrack.evaluation.benchmarks.attributes import read_attribute_flags
 from mtltrack.evaluation.benchmarks.collection import Collection
+from mtltrack.evaluation.benchmarks.lists import Listed, listed
 from mtltrack.evaluation.benchmarks.reading import read_flags
 from mtltrack.evaluation.benchmarks.sequence import Benchmark
 from mtltrack.evaluation.benchmarks.stored import file_in, frames_in
@@ -51,7 +54,7 @@ def load_lmdb(root: Path) -> Benchmark:
 
 def collect(collection: Collection, store: Store, names: Iterable[str]) -> Benchmark:
     """Return the sequences of a list that are in a store in LaSOT's layout."""
-    names, lacking = list(names), []
+    names, lacking, known = list(names), [], listed("lasot")
     for name in names:
         places = (f"{name.rpartition('-')[0]}/{name}", name)
         place = next((item for item in places if store.exists(f"{item}/groundtruth.txt")), None)
@@ -63,17 +66,16 @@ def collect(collection: Collection, store: Store, names: Iterable[str]) -> Bench
             read_flags(file_in(store, f"{place}/{file}"), len(boxes)) > 0
             for file in ("full_occlusion.txt", "out_of_view.txt")
         ]
-        flags = f"att/{name}.txt"
-        attributes = (
-            read_attribute_flags(file_in(store, flags), ATTRIBUTES) if store.exists(flags) else frozenset()
-        )
+        flags, entry = f"att/{name}.txt", known.get(name, Listed(name))
+        if store.exists(flags):
+            entry = replace(entry, attributes=read_attribute_flags(file_in(store, flags), ATTRIBUTES))
         collection.add(
             name,
             frames_in(store, f"{place}/img"),
             boxes,
             folder=store.root / place if isinstance(store, FolderStore) else None,
             visible=~(hidden[0] | hidden[1]),
-            attributes=attributes,
+            listed=entry,
         )
     collection.lacking(lacking, len(names))
     return collection.build()

@@ -33,6 +33,9 @@ EXTRAS = {
         "types-PyYAML",
         "build>=1.2",
         "shapely>=2.0",
+        # what scores and intervals are checked against
+        "got10k>=0.1.3",
+        "scipy>=1.11",
         BALANCING,
     ],
     # for TRAIN.WEIGHTING pcgrad, cagrad and upgrad; every other multi-task part runs on the packages above

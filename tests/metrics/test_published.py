@@ -19,6 +19,7 @@ from mtltrack.metrics.batch import score_all
 from mtltrack.metrics.boxes import overlap, rect_iou
 from mtltrack.metrics.got10k import score_all_got10k
 from mtltrack.metrics.preparation import Protocol
+from mtltrack.metrics.trackingnet import score_all_trackingnet
 
 # the toolbox leaves frames whose x, y, w or h isn't above 0 out of means, and takes -1 for their centre error
 TOOLBOX = Protocol("OTB toolbox", invalid_centre_error=-1.0)
@@ -164,3 +165,10 @@ def test_published_nanotrack_scores_lack_hidden_frames_alone(nanotrack: tuple[Bo
     assert len(ious) == 20_827 and (ious == 0).sum() > 40
     shown = np.sort(ious)[40:]
     assert (round(shown.mean(), 3), round((shown > 0.5).mean(), 3)) == (0.719, 0.848)
+
+
+def test_published_trackingnet_evaluation_on_the_same_boxes(nanotrack: tuple[Boxes, Boxes]) -> None:
+    # what metrics.py of TrackingNet's development kit prints for these files, in percent
+    kit = {"Success": 70.35572706730491, "Precision": 52.96852153517464, "NormPrecision": 76.80391995370127}
+    found = score_all_trackingnet(*nanotrack).mean()
+    assert {name: 100 * score for name, score in found.items()} == pytest.approx(kit, abs=1e-9)

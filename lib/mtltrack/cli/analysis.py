@@ -185,8 +185,9 @@ def _analyse(
     trackers: Mapping[str, Path],
 ) -> None:
     """Score results on a benchmark or a folder of sequences."""
-    found = results_on(root, arguments.trackers, dataset, trackers)
     benchmark = load_benchmark(dataset, one_based=not arguments.zero_based)
+    names = [sequence.name for sequence in benchmark.sequences]
+    found = results_on(root, arguments.trackers, dataset, trackers, names)
     ranges = ranges_to_score(arguments, benchmark, found, dataset)
     benchmark = benchmark.select(None, ranges)
     notes = list(benchmark.notes)
@@ -219,7 +220,8 @@ def _analyse_raw(console: Console, arguments: argparse.Namespace) -> None:
         raise DataError("--dataset and --ground-truth both say what is true; give one of them")
     root, given = (Path(path).expanduser() for path in (arguments.results, arguments.ground_truth))
     images = None if arguments.images is None else Path(arguments.images).expanduser()
-    truths, trackers = load_truths(given, images), foreign_trackers(root, arguments.trackers)
+    truths = load_truths(given, images)
+    trackers = foreign_trackers(root, arguments.trackers, [truth.name for truth in truths])
     protocol = arguments.protocol or "otb"
     notes = []
     if protocol == "otb" and all(truth.name.startswith("GOT-10k") for truth in truths):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from mtltrack.cli.command import dataset_key
@@ -52,19 +52,25 @@ def choose_trackers(root: Path, wanted: Sequence[str] | None) -> dict[str, Path]
     return {name: found[name] for name in choose(found, wanted, root)}
 
 
-def foreign_trackers(root: Path, wanted: Sequence[str] | None) -> dict[str, FoundResults]:
-    """Return the trackers of `--trackers`, or all, from results of any program."""
-    found = find_results(root)
+def foreign_trackers(
+    root: Path, wanted: Sequence[str] | None, sequences: Collection[str]
+) -> dict[str, FoundResults]:
+    """Return the trackers of `--trackers`, or all, from results of any program for these sequences."""
+    found = find_results(root, sequences)
     return {name: found[name] for name in choose({name: root for name in found}, wanted, root)}
 
 
 def results_on(
-    root: Path, wanted: Sequence[str] | None, dataset: str, trackers: Mapping[str, Path]
+    root: Path,
+    wanted: Sequence[str] | None,
+    dataset: str,
+    trackers: Mapping[str, Path],
+    sequences: Collection[str],
 ) -> dict[str, Results]:
     """Return the results on one data set: those of `test.py`, or of another program where it wrote none."""
     if trackers:
         return {name: ResultFolder(path / SUBFOLDERS.get(dataset, "")) for name, path in trackers.items()}
-    return {**foreign_trackers(root, wanted)}
+    return {**foreign_trackers(root, wanted, sequences)}
 
 
 def under_true_names(

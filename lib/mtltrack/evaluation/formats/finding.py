@@ -13,7 +13,7 @@ Each of these is one tracker when it is the folder that was given, and several i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,42 +108,60 @@ class FoundResults:
         """
         matched, notes, unknown = match_names(sequences, self.sources)
         if unknown:
-            listed = ", ".join(unknown[:10]) + (", ..." if len(unknown) > 10 else "")
-            notes.append(f"{len(unknown)} result file(s) of no sequence of the ground truth ({listed})")
+            notes.append(f"{len(unknown)} result(s) of no sequence of the ground truth ({_listed(unknown)})")
         return replace(self, sources={name: self.sources[found] for name, found in matched.items()}), notes
 
 
-def find_results(root: Path) -> dict[str, FoundResults]:
+def find_results(root: Path, sequences: Collection[str]) -> dict[str, FoundResults]:
     """Return tracker -> results, for the tracker or trackers of a folder or a JSON file.
 
-    A tracker is called as its folder is, or by the way to it from `root`.
+    A folder is a tracker's when some file in it is called as a sequence is (`match_names`); others, which may
+    hold a note or a list beside the trackers, are looked into. A tracker is called as its folder is, or by
+    the way to it from `root`.
+
+    Args:
+        root: where to look.
+        sequences: names of the ground truth.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or of other sequences only.
     """
     if root.is_file():
         return {_stem(root): _one_file(root)}
     if not root.is_dir():
         raise DataError(f"--results '{root}' is neither a folder nor a file")
-    found = dict(_walk(root, root.resolve().name, DEPTH))
-    if not found:
-        matlab = next(root.rglob("*.mat"), None)
-        hint = f". '{matlab}' is MATLAB's: write its boxes as text" if matlab else ""
+    others: list[str] = []
+    found = dict(_walk(root, (), sequences, others))
+    if found:
+        return found
+    if others:
         raise DataError(
-            f"no results in '{root}' or in its folders: wanted <seq>.txt with lines x, y, w, h, <seq>.json, "
-            f"or <seq>/<seq>_001.txt as the GOT-10k toolkit writes them{hint}"
+            f"the results in '{root}' are of none of the ground truth's {len(sequences)} sequences: found "
+            f"{_listed(others)}; wanted {_listed(sequences)}"
         )
-    return found
+    matlab = next(root.rglob("*.mat"), None)
+    hint = f". '{matlab}' is MATLAB's: write its boxes as text" if matlab else ""
+    raise DataError(
+        f"no results in '{root}' or in its folders: wanted <seq>.txt with lines x, y, w, h, <seq>.json, or "
+        f"<seq>/<seq>_001.txt as the GOT-10k toolkit writes them{hint}"
+    )
 
 
-def _walk(folder: Path, name: str, depth: int) -> Iterable[tuple[str, FoundResults]]:
+def _walk(
+    folder: Path, way: tuple[str, ...], sequences: Collection[str], others: list[str]
+) -> Iterator[tuple[str, FoundResults]]:
+    """Yield the trackers; names of files that are no sequence's go into `others`."""
     sources = _sources(folder)
-    if sources:
-        yield name, FoundResults(folder, sources)
+    if match_names(sequences, sources)[0]:
+        yield "/".join(way) or folder.resolve().name, FoundResults(folder, sources)
         return
-    for place in sorted(path for path in folder.iterdir() if path.is_dir()) if depth else []:
-        inner = place.name if depth == DEPTH else f"{name}/{place.name}"
-        yield from _walk(place, inner, depth - 1)
+    others += sources
+    for place in sorted(path for path in folder.iterdir() if path.is_dir()) if len(way) < DEPTH else ():
+        yield from _walk(place, (*way, place.name), sequences, others)
+
+
+def _listed(names: Collection[str], limit: int = 5) -> str:
+    return ", ".join(list(names)[:limit]) + (", ..." if len(names) > limit else "")
 
 
 def _sources(folder: Path) -> dict[str, BoxSource]:

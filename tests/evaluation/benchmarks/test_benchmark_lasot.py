@@ -137,6 +137,7 @@ def test_missing_lmdb(tmp_path: Path) -> None:
     pack_folder(tmp_path / "lasot", tmp_path / "lmdb", first_map_size=1 << 20)
     sequence = lasot.load_lmdb(tmp_path / "lmdb").sequences[0]
     lost = StoredFile(sequence.frames[0].store, "zebra/zebra-17/img/9.jpg")
+    assert not lost.is_file() and sequence.frames[0].is_file()
     with pytest.raises(DataError, match=r"key 'zebra/zebra-17/img/9\.jpg' of the LMDB .* doesn't exist"):
         read_rgb(lost)
 

@@ -25,7 +25,7 @@ def test_layout(tmp_path: Path) -> None:
     found = nfs.load(tmp_path)
     assert found.protocol == "nfs" and found.sequences[0].name == "nfs_Gymnastics"
     assert numbers_of(found.sequences[0]) == [1, 2, 3]
-    assert "'nfs_Gymnastics' has 4 images but 3 boxes: the last images are left out" in found.notes
+    assert "images after the last box are left out: 'nfs_Gymnastics' (4 images, 3 boxes)" in found.notes
     (tmp_path / "sequences" / "Gymnastics").rename(tmp_path / "sequences" / "x")
     with pytest.raises(DataError, match=r"images of 'Gymnastics' are missing, there is no folder"):
         nfs.load(tmp_path)

@@ -75,7 +75,8 @@ def test_ranges_and_targets(tmp_path: Path) -> None:
     assert found.sequences[0].boxes_xywh[:, 0].tolist() == [300, 301, 302]
     assert not found.sequences[0].one_based and found.sequences[0].visible is None
     notes = "\n".join(found.notes)
-    assert "'David' has 3 frames, in the benchmark 471 (images 300 to 770)" in notes
+    assert "4 sequences have another number of frames than in the benchmark; scores over them" in notes
+    assert "published ones: 'David' (3, not 471), 'Human4_2' (2, not 667), 'Jogging_1' (2, not 307)" in notes
     assert f"96 of the 100 sequences are not in {tmp_path}: Basketball, Biker" in notes
     assert "not of OTB-100, left out: Mine" in notes
 

@@ -45,6 +45,8 @@ class Collection:
         self.name, self.root, self.layout, self.protocol = name, root, layout, protocol
         self.sequences: list[Sequence] = []
         self.notes: list[str] = []
+        self._cut: list[str] = []
+        self._other_length: list[str] = []
 
     def missing(self, what: str, place: object) -> DataError:
         """Return an error that says what is missing at a place, and what is expected where."""
@@ -107,17 +109,12 @@ class Collection:
         ):  # else they were numbered anew
             chosen = inside
         if len(boxes) > 1 and len(chosen) > len(boxes):
-            self.notes.append(
-                f"'{name}' has {len(chosen)} images but {len(boxes)} boxes: the last images are left out"
-            )
+            self._cut.append(f"'{name}' ({len(chosen)} images, {len(boxes)} boxes)")
             chosen = chosen[: len(boxes)]
         more.setdefault("attributes", listed.attributes)
         sequence = Sequence(name, tuple(chosen), boxes, folder=folder, **more)
         if listed.frames is not None and len(sequence) != listed.frames:
-            self.notes.append(
-                f"'{name}' has {len(sequence)} frames, in the benchmark {listed.frames} (images "
-                f"{listed.first} to {listed.last}): its score can't be compared with published ones"
-            )
+            self._other_length.append(f"'{name}' ({len(sequence)}, not {listed.frames})")
         self.sequences.append(sequence)
 
     def lacking(self, names: Items[str], total: int) -> None:
@@ -147,5 +144,12 @@ class Collection:
             raise DataError(
                 f"{self.name}: two sequences in {self.root} are called '{twice[0]}', and would write to one "
                 "result file; rename the folder of one"
+            )
+        if self._cut:
+            self.notes.append(f"images after the last box are left out: {some(self._cut)}")
+        if self._other_length:
+            self.notes.append(
+                f"{len(self._other_length)} sequences have another number of frames than in the benchmark; "
+                f"scores over them can't be compared with published ones: {some(self._other_length)}"
             )
         return Benchmark(self.name, tuple(self.sequences), self.protocol, tuple(self.notes))

@@ -31,6 +31,10 @@ class StoredFile:
         """Return its text, read as UTF-8 with or without byte-order mark."""
         return decode_text(self.read_bytes(), str(self))
 
+    def is_file(self) -> bool:
+        """Return whether the store has it."""
+        return self.store.exists(self.key)
+
     @property
     def name(self) -> str:
         """The last part of the key."""

@@ -99,16 +99,16 @@ def test_tables_of_the_tasks(
     monkeypatch.setattr(test.TrackerFromCheckpoint, "__call__", lambda self, device: Reader())
     assert test.main(command(save_dir, "--frames", "a=2:4", "--sequence", "a")) == 0
     capsys.readouterr()
-    assert analysis.main(["--save_dir", str(save_dir)]) == 0
+    assert analysis.main(["--save_dir", str(save_dir), "--write"]) == 0
     assert "plates (plate)" not in capsys.readouterr().out
     write_labels(save_dir.parent / "data" / "a", "AB3")
-    assert analysis.main(["--save_dir", str(save_dir), "--per-sequence"]) == 0
+    assert analysis.main(["--save_dir", str(save_dir), "--per-sequence", "--write"]) == 0
     said = capsys.readouterr().out
     assert "plates (plate)" in said and "plate texts (ocr)" in said and "most common text" in said
     write_labels(save_dir.parent / "labels" / "a", "AB9")
     name = "/".join(NAME)
     for labels, exact in (([], 0.5), (["--labels", str(save_dir.parent / "labels")], 0.0)):
-        assert analysis.main(["--save_dir", str(save_dir), *labels]) == 0
+        assert analysis.main(["--save_dir", str(save_dir), "--write", "json", *labels]) == 0
         path = save_dir / "test" / "tracking_results" / "analysis_data.json"
         found = json.loads(path.read_text())["tasks"]
         assert found["plate"][name]["rows"][name]["AP50"] == 1.0  # frames 3 and 4; 2 is where it started
@@ -195,7 +195,7 @@ def test_analysis_scores_the_frames_of_each_sequence(
     assert test.main(command(save_dir, "--sequence", "a", "--frames", "a=3:4")) == 0
     assert test.main(command(save_dir, "--sequence", "b")) == 0  # which must not forget the range of a
     capsys.readouterr()
-    assert analysis.main(["--save_dir", str(save_dir)]) == 0
+    assert analysis.main(["--save_dir", str(save_dir), "--write"]) == 0
     assert "frames: a 3 to 4; all of the other sequences" in capsys.readouterr().out
     data = str(save_dir.parent / "data")
     assert analysis.main(["--save_dir", str(save_dir), "--dataset", data, "--frames", "a=1:2"]) == 1
@@ -264,7 +264,7 @@ def test_raw_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         boxes = walk(3) + shift * np.array([1, 0, 0, 0])
         np.savetxt(tmp_path / folder / "s.txt", boxes, delimiter=",", fmt="%g")
     arguments = ["--results", str(tmp_path / "results"), "--ground-truth", str(tmp_path / "gt")]
-    assert analysis.main(arguments) == 0
+    assert analysis.main([*arguments, "--write", "json"]) == 0
     content = json.loads((tmp_path / "results" / "analysis_gt.json").read_text())
     found = {item["tracker"]: item["mean"]["mIoU"] for item in content["trackers"]}
     assert found == pytest.approx({"one": 1.0, "two": (1 + 2 / 3) / 3})

@@ -72,7 +72,7 @@ def test_many_pairs_are_corrected_for() -> None:
     four = [*several, report("d", *(base - 0.01))]
     for item in compare(four, "AUC"):
         assert item.p_value == pytest.approx(6 * 2 / 128) and not item.differs and item.pairs == 6
-        assert "inside the noise of 6 comparisons: p = .09 (alone p = .02, 95 % interval" in item.words()
+        assert "inside the noise of 6 comparisons: p = .094 (alone p = .016, 95 % interval" in item.words()
     six = [*four, report("e", *base), report("f", *(base + 0.1))]
     pairs = [(item.better, item.other) for item in compare(six, "AUC")]
     assert pairs[0] == ("f", "a") and len(pairs) == 5 and {better for better, _ in pairs} == {"f"}
@@ -90,7 +90,7 @@ def test_how_probabilities_are_written() -> None:
         "p = 1.00",
         "p < .001",
         "p = .004",
-        "p = .10",
+        "p = .100",
     ]
 
 

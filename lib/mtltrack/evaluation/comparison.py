@@ -68,7 +68,7 @@ def probability(value: float) -> str:
     """Return `p = .31`, or `p < .001`."""
     if value < 0.001:
         return "p < .001"
-    digits = 3 if value < 0.01 else 2
+    digits = 3 if value < 0.1 else 2
     return f"p = {value:.{digits}f}".replace("0.", ".", 1)
 
 

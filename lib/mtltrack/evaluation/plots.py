@@ -7,7 +7,7 @@ can tell apart; where they come round again, the lines are dashed, so that no tw
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -157,15 +157,20 @@ def _figure(size: tuple[float, float], layout: str | None = "constrained") -> An
 
 
 def draw_plots(
-    benchmark: str, reports: Sequence[TrackerReport], attributes: Sequence[AttributeScores], score: str
+    benchmark: str,
+    reports: Sequence[TrackerReport],
+    attributes: Sequence[AttributeScores],
+    score: str,
+    formats: Sequence[str] = ("png", "pdf"),
 ) -> dict[str, dict[str, bytes]]:
-    """Return plot -> format ("png", "pdf") -> content, of the curves and, from three attributes, the radar.
+    """Return plot -> format -> content of the file, of the curves and, from three attributes on, the radar.
 
     Args:
         benchmark: name of the data.
         reports: of the trackers.
         attributes: scores by attribute, may be empty.
         score: that the radar shows.
+        formats: of the files.
     """
     import matplotlib
 
@@ -173,14 +178,12 @@ def draw_plots(
         figures = {kind: plot_curve(kind, benchmark, reports) for kind in CURVES}
         if len(attributes) >= 3:
             figures["attributes"] = plot_radar(attributes, score, benchmark)
-        return {name: _rendered(figure) for name, figure in figures.items()}
+        return {name: {kind: _rendered(figure, kind) for kind in formats} for name, figure in figures.items()}
 
 
-def _rendered(figure: Any) -> Mapping[str, bytes]:
-    contents = {}
-    for kind, options in (("png", {}), ("pdf", {"metadata": {"CreationDate": None}})):
-        buffer = io.BytesIO()
-        tight = None if figure.get_layout_engine() else "tight"  # labels around a radar need room
-        figure.savefig(buffer, format=kind, bbox_inches=tight, **options)
-        contents[kind] = buffer.getvalue()
-    return contents
+def _rendered(figure: Any, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    tight = None if figure.get_layout_engine() else "tight"  # labels around a radar need room
+    undated = {"CreationDate": None} if kind == "pdf" else None
+    figure.savefig(buffer, format=kind, bbox_inches=tight, metadata=undated)
+    return buffer.getvalue()

@@ -55,7 +55,8 @@ def save(
     """
     plots = {}
     if {"plots", "html"} & set(kinds):
-        plots = draw_plots(analysis.benchmark, analysis.reports, analysis.attributes, analysis.score)
+        formats = ("png", "pdf") if "plots" in kinds else ("png",)
+        plots = draw_plots(analysis.benchmark, analysis.reports, analysis.attributes, analysis.score, formats)
     writers: dict[str, Callable[[], Iterator[tuple[str, str | bytes]]]] = {
         "csv": lambda: _csv_files(analysis),
         "json": lambda: iter([(".json", as_json(analysis))]),

@@ -106,7 +106,9 @@ class FoundResults:
         """Return the results under the names of the ground truth, and notes about what is called otherwise
         or isn't known to it (see `match_names`).
         """
-        matched, notes, unknown = match_names(sequences, self.sources)
+        matched, taken, unknown = match_names(sequences, self.sources)
+        more = [f"and {len(taken) - 3} more names that are written otherwise"] if len(taken) > 3 else []
+        notes = [", ".join([*taken[:3], *more])] if taken else []
         if unknown:
             notes.append(f"{len(unknown)} result(s) of no sequence of the ground truth ({_listed(unknown)})")
         return replace(self, sources={name: self.sources[found] for name, found in matched.items()}), notes

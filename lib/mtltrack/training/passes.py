@@ -18,6 +18,7 @@ from mtltrack.training.memory import Attempt, MicroBatches, OutOfMemory, release
 from mtltrack.training.randomness import random_state, restore_random_state
 from mtltrack.training.ranks import average_gradients
 from mtltrack.training.refusals import BatchStatistics
+from mtltrack.training.sharding import unspread
 from mtltrack.training.weighting import Counts, LossReport, label_counts, total_loss, world_size
 
 
@@ -74,7 +75,7 @@ class PassMaker:
         memory: how many clips go through the model at once; the same object in all stages of a run.
         tell: takes a sentence for people.
         sharded: the parameters are spread over the ranks, see `sharding`: the backward passes themselves
-            average the gradients.
+            average their gradients.
     """
 
     def __init__(
@@ -174,11 +175,11 @@ class PassMaker:
         reached = attempt.agree([parameter.grad is not None for parameter in self.parameters])
         if self.balancer.separate:
             self.balancer.finish()
-        elif not self.sharded:
-            for parameter, anywhere in zip(self.parameters, reached, strict=True):
-                if anywhere and parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-            average_gradients(self.parameters)
+            return
+        for parameter, anywhere in zip(self.parameters, reached, strict=True):
+            if anywhere and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        average_gradients(unspread(self.parameters))
 
     @torch.no_grad()
     def _measure(self, clips: Sequence[Clip], step: Passes) -> list[LossReport]:

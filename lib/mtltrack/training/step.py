@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mtltrack.core.errors import TrainingError
@@ -23,6 +22,7 @@ from mtltrack.training.memory import Attempt, MicroBatches
 from mtltrack.training.passes import Passes, PassMaker, Watch
 from mtltrack.training.randomness import restore_random_state
 from mtltrack.training.refusals import bad_gradients, culprits, describe, gradient_culprits
+from mtltrack.training.sharding import limit_norm, total_norm
 from mtltrack.training.signals import StopSignals
 from mtltrack.training.texts import listed
 from mtltrack.training.weighting import LossReport, world_size
@@ -157,7 +157,7 @@ class StepRunner:
         finite, result.stop = self._decide(result)
         if finite:
             if self.max_norm > 0:
-                clip_grads_with_norm_(self.parameters, self.max_norm, result.grad_norm)
+                self._limit(result.grad_norm)
             self.balancer.before_update()
             self.optimizer.step()
             self.balancer.after_update()
@@ -175,8 +175,17 @@ class StepRunner:
         """
         self.accelerator.unscale_gradients()
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        norm = torch.as_tensor(get_total_norm(gradients), device=self.accelerator.device).detach()
-        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+        device = self.accelerator.device
+        if self.passes.sharded:
+            return total_norm(gradients, device)
+        return torch.as_tensor(get_total_norm(gradients), device=device).detach()
+
+    def _limit(self, norm: Tensor) -> None:
+        """Scale the gradients, which have that norm, down to the largest allowed."""
+        if self.passes.sharded:
+            limit_norm([item.grad for item in self.parameters if item.grad is not None], self.max_norm, norm)
+        else:
+            clip_grads_with_norm_(self.parameters, self.max_norm, norm)
 
     def _decide(self, result: StepResult) -> tuple[bool, int]:
         """Tell, the same on every rank, whether the step may be made, and by which signal to leave after it.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import check_derivatives
-from derivatives import layers, network
+from derivatives import held, layers, network
 from derivatives.comparison import Check, Outcome, by_differences, relative_error
 from derivatives.held import Held, PathChanged
 
@@ -62,19 +62,19 @@ def test_a_wrong_gradient_is_found() -> None:
 
 
 def test_what_is_detached_can_be_held() -> None:
-    held, moved = Held(), tensor(2.0)
+    constant, moved = Held(), tensor(2.0)
 
     def function(x: Tensor) -> Tensor:
         with torch.no_grad():
             factor = x * x
         return factor * x + x.detach()
 
-    with held.recording():
+    with constant.recording():
         assert function(moved).item() == 10  # 4 * 2 + 2
-    with held.repeating():
+    with constant.repeating():
         assert function(moved + 1).item() == 14  # 4 * 3 + 2
     assert function(moved + 1).item() == 30
-    with pytest.raises(PathChanged, match=r"calls .*, which the first one didn't"), held.repeating():
+    with pytest.raises(PathChanged, match=r"calls .*, which the first one didn't"), constant.repeating():
         torch.no_grad()(torch.sin)(moved)
     assert torch.is_grad_enabled()
 
@@ -83,6 +83,20 @@ def test_a_cut_that_nobody_declared_is_an_error() -> None:
     outcome = by_differences(lambda z: z.detach() * z, tensor(2.0), hold=True)
     assert outcome.error == math.inf
     assert outcome.note == "cut, and not declared: outside the package"
+
+
+def test_a_further_cut_in_a_function_that_has_a_declared_one_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def twice(z: Tensor) -> Tensor:
+        held_here = z.detach()
+        return held_here * z + z.detach()
+
+    place, at = "losses/boxes.py ciou_loss", iter([10, 20])
+    monkeypatch.setattr(held, "_place", lambda: (place, next(at)))
+    outcome = by_differences(twice, tensor(2.0), hold=True)
+    assert outcome.error == math.inf
+    assert outcome.note == f"cut, and not declared: {place} (2 lines, 1 declared)"
 
 
 def test_a_small_model_is_right_in_every_stage() -> None:

@@ -103,7 +103,8 @@ def notes_of(results: Sequence[Result]) -> list[str]:
         places.update(outcome.held)
     if places:
         lines.append("held constant, declared to carry no gradient:")
-        lines += [f"  {place}: {DECLARED.get(place, 'NOT DECLARED')}" for place in sorted(places)]
+        for place in sorted(places):
+            lines.append(f"  {place}: {DECLARED[place].reason if place in DECLARED else 'NOT DECLARED'}")
     return lines
 
 

@@ -5,7 +5,7 @@ anything. A failure is a run of at least `patience` such frames with overlaps at
 with the first of them and ends at the re-detection: the first later visible frame whose overlap is above
 `found_above`. Without one it lasts to the end. The defaults, 0.1 and 10 frames, are those by which the VOT
 challenges since 2020 call a target lost (Kristan et al., The Eighth Visual Object Tracking VOT2020 Challenge
-Results, section 2.1); there a run ends at the failure, here the tracker goes on.
+Results); there a run ends at the failure, here the tracker goes on.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def find_failures(
     seen = values[shown]
     if np.isnan(seen).any():
         raise DataError(f"frame {int(shown[np.argmax(np.isnan(seen))])} is visible but its overlap is NaN")
-    begins, ends = _long_runs(seen <= lost_at, patience)
+    begins, ends = long_runs(seen <= lost_at, patience)
     found = np.flatnonzero(seen > found_at)
     # the first frame above the threshold behind each run; len(seen) where there is none
     again = np.append(found, len(seen))[np.searchsorted(found, ends)]
@@ -100,7 +100,7 @@ def find_failures(
     return Failures(shown[begins], redetections, int((again - begins).sum()), len(seen), len(values))
 
 
-def _long_runs(flags: NDArray[np.bool_], least: int) -> tuple[Indices, Indices]:
+def long_runs(flags: NDArray[np.bool_], least: int) -> tuple[Indices, Indices]:
     """Return begin and end (exclusive) of the runs of at least `least` set flags."""
     edges = np.diff(flags.astype(np.int8), prepend=0, append=0)
     begins, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)

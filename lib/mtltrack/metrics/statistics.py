@@ -2,7 +2,7 @@
 
 The sequences of a benchmark are taken as a sample of those it could have held, so that what is drawn anew is
 whole sequences, never frames, which depend on their neighbours. Intervals are percentile intervals (Efron and
-Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3). The test is Fisher's randomisation test of
+Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). The test is Fisher's randomisation test of
 paired differences: if two trackers are alike, the sign of each sequence's difference is as good as tossed.
 """
 

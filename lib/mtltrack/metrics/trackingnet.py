@@ -1,8 +1,8 @@
 """Scores as TrackingNet's evaluation server computes them.
 
-The benchmark's paper (Mueller et al., TrackingNet, ECCV 2018, section 5) gives precision at 20 pixels; what
-the server runs is `metrics.py` of its development kit (the authors say so in issue 22 of
-github.com/SilvioGiancola/TrackingNet-devkit), and it differs:
+The benchmark (Mueller et al., TrackingNet, ECCV 2018) names its scores as others do, but its server runs
+`metrics.py` of its development kit (the authors say so in issue 22 of github.com/SilvioGiancola/
+TrackingNet-devkit), by which they are something else:
 
 * all boxes are rounded to whole pixels, and the true box stands in frame 0;
 * each of the three curves has 21 evenly spaced thresholds (overlap > 0 to 1, centre error <= 0 to 50 pixels,

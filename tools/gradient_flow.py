@@ -131,10 +131,8 @@ def run(options: argparse.Namespace) -> int:
     if options.picture is not None:
         draw(found, options.picture)
         say(console, f"wrote {options.picture}")
-    say(
-        console,
-        f"{len(settings)} settings, {options.seeds} seeds, {time.process_time() - began:.0f} s of processor time",
-    )
+    seconds = time.process_time() - began
+    say(console, f"{len(settings)} settings, {options.seeds} seeds, {seconds:.0f} s of processor time")
     return 0
 
 

@@ -114,7 +114,7 @@ class Held(TorchFunctionMode):
 
 
 def _place() -> tuple[str, int]:
-    """Return the running function of the package, the innermost, "losses/boxes.py ciou_loss", and its line."""
+    """Return the innermost running function of the package, "losses/boxes.py ciou_loss", and its line."""
     frame = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)

@@ -95,6 +95,36 @@ def test_average_overlap_of_got10k(tmp_path: Path) -> None:
     assert report.mean["AO"] == pytest.approx(5 / 15) and report.mean["SR50"] == 0.0
 
 
+def test_what_got10ks_rules_lack_is_said(tmp_path: Path) -> None:
+    boxes = walk(3, step=0)
+    image = write_sequence(tmp_path / "data" / "a", boxes) / "img" / "0001.png"
+    # boxes 10 wide from x = 3; the image ends at 40, behind the box from 35 to 45, which is cut by half
+    far = boxes + np.array([32.0, 0, 0, 0])
+    folder = ResultFolder(tmp_path / "r")
+    for name in ("a", "b"):
+        write_results(folder, name, far + np.array([5.0, 0, 0, 0]) * (name == "a"), [0.1] * 3)
+    a = Truth("a", far, cover=np.array([8, 8, 8]), frames=(image,))
+    (report,) = evaluate([a], {"t": folder}, Rules(ao=True))
+    assert report.mean["AO"] == pytest.approx(0.0) and report.notes == []  # the answer lies outside
+    (report,) = evaluate([a, Truth("b", far)], {"t": folder}, Rules(ao=True))
+    assert report.sequences["a"]["AO"] == pytest.approx(5 / 15)  # without clipping
+    assert report.notes == [
+        "AO, SR: boxes aren't clipped to the image, because the images of 1 of 2 sequences aren't there "
+        "(b, ...)",
+        "AO, SR: hidden frames of 1 of 2 sequences count, because there is no cover.label (b, ...)",
+    ]
+
+
+def test_trackingnets_own_scores(tmp_path: Path) -> None:
+    boxes = walk(4, step=0)
+    folder = ResultFolder(tmp_path)
+    write_results(folder, "a", boxes, [0.1] * 4)
+    (report,) = evaluate([Truth("a", boxes)], {"t": folder}, Rules(protocol="trackingnet"))
+    # 20 intervals: every overlap is above 0 to 0.95, none above 1, so that the last one counts by half
+    assert report.mean["TNSuccess"] == report.sequences["a"]["TNSuccess"] == pytest.approx(19.5 / 20)
+    assert report.mean["TNPrecision"] == report.mean["TNNormPrecision"] == 1.0
+
+
 def test_ground_truth_folders(tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "a.txt").write_text("1,2,3,4\n")

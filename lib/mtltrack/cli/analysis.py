@@ -48,7 +48,7 @@ EXAMPLES = """examples:
   python tracking/analysis_results.py --results raw/STRUCK --ground-truth OTB100.json --allow-partial
   python tracking/analysis_results.py --results results/GOT-10k --ground-truth val --protocol got10k
 """
-PROTOCOLS = ("otb", "lasot", "uav", "got10k")
+PROTOCOLS = ("otb", "lasot", "uav", "got10k", "trackingnet")
 TaskTables = dict[str, dict[str, TaskScores]]  # task -> tracker -> scores
 
 
@@ -115,7 +115,8 @@ def _add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol",
         choices=PROTOCOLS,
-        help="whose rules hold with --ground-truth or a folder; otb without it, got10k adds AO and SR",
+        help="whose rules hold with --ground-truth or a folder; otb without it; got10k adds AO and SR, "
+        "trackingnet what its server computes (TN)",
     )
     parser.add_argument(
         "--exclude-invalid", action="store_true", help="divide by the frames with a target only"

@@ -6,10 +6,13 @@ import math
 from collections.abc import Iterable, Mapping
 
 COLUMNS = ("AUC", "OP50", "OP75", "Precision", "NormPrecision", "mIoU")
-MORE_COLUMNS = ("AO", "SR50", "SR75", "FPS")
+MORE_COLUMNS = ("AO", "SR50", "SR75", "TNSuccess", "TNPrecision", "TNNormPrecision", "FPS")
 HEADINGS = {
     "Precision": "Prec.",
     "NormPrecision": "Norm. prec.",
+    "TNSuccess": "TN success",
+    "TNPrecision": "TN prec.",
+    "TNNormPrecision": "TN norm. prec.",
     "balanced_accuracy": "balanced acc.",
     "presence_accuracy": "presence acc.",
     "presence_f1": "presence F1",

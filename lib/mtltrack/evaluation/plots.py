@@ -86,7 +86,7 @@ def plot_curve(kind: str, benchmark: str, reports: Sequence[TrackerReport]) -> A
     count = len(reports[0].sequences)
     axes.set_title(f"{title}, {benchmark} ({count} sequence{'s' * (count != 1)})", loc="left")
     read = f" at {FOUND_AT[kind]:g}" if kind in FOUND_AT else ""
-    place: dict[str, Any] = {"loc": "lower left" if kind == "success" else "lower right"}
+    place: dict[str, Any] = {"loc": "best"}  # where it hides the least of the curves
     if many:
         place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
     axes.legend(title=f"{heading(score)}{read}, %", **place)

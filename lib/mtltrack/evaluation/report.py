@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from mtltrack.core.errors import DataError
 from mtltrack.evaluation.benchmarks.sequence import Benchmark
 from mtltrack.metrics.batch import score_all
-from mtltrack.metrics.got10k import GOT10kScores, score_all_got10k
+from mtltrack.metrics.got10k import Size, score_all_got10k
 from mtltrack.metrics.preparation import Validity, match_length
 from mtltrack.metrics.robustness import Failures, find_failures
 from mtltrack.metrics.success import Curves, SequenceErrors, sequence_errors
+from mtltrack.metrics.trackingnet import score_all_trackingnet
 
 Array = NDArray[np.float64]
 Scores = dict[str, float]
@@ -189,11 +190,14 @@ def evaluate(
             off.
     """
     chosen, notes = _complete(truths, trackers, rules.allow_partial)
+    if rules.ao:
+        notes += _what_ao_lacks(chosen)
+    sizes = _image_sizes(chosen) if rules.ao else [None] * len(chosen)  # once, not for every tracker
     reports = []
     for name, results in trackers.items():
         lengths: list[str] = []
         predictions = {truth.name: _read(results, truth, rules, lengths) for truth in chosen}
-        report = _score(name, chosen, predictions, rules)
+        report = _score(name, chosen, predictions, rules, sizes)
         report.notes.extend([*notes, *(f"{name}: {note}" for note in lengths)])
         speeds = [results.fps(truth.name) for truth in chosen]
         report.mean["FPS"] = _mean([speed for speed in speeds if speed is not None])
@@ -202,7 +206,7 @@ def evaluate(
         still = {
             truth.name: np.repeat(truth.boxes_xywh[:1], len(truth.boxes_xywh), axis=0) for truth in chosen
         }
-        reports.append(_score(BASELINE, chosen, still, rules))
+        reports.append(_score(BASELINE, chosen, still, rules, sizes))
     return reports
 
 
@@ -244,11 +248,39 @@ def _read(results: Results, truth: Truth, rules: Rules, notes: list[str]) -> Arr
     return boxes
 
 
+def _image_sizes(truths: list[Truth]) -> list[Size | None]:
+    """Return the images' sizes; where some are unknown none is used: all sequences are scored alike."""
+    known = all(truth.frames for truth in truths)
+    return [truth.image_size() if known else None for truth in truths]
+
+
+def _what_ao_lacks(truths: list[Truth]) -> list[str]:
+    """Say which of GOT-10k's rules can't be followed."""
+    notes = []
+    if without := [truth.name for truth in truths if not truth.frames]:
+        notes.append(
+            f"AO, SR: boxes aren't clipped to the image, because the images of {len(without)} of "
+            f"{len(truths)} sequences aren't there ({without[0]}, ...)"
+        )
+    if without := [truth.name for truth in truths if truth.cover is None]:
+        notes.append(
+            f"AO, SR: hidden frames of {len(without)} of {len(truths)} sequences count, because there is no "
+            f"cover.label ({without[0]}, ...)"
+        )
+    return notes
+
+
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def _score(name: str, truths: list[Truth], predictions: dict[str, Array], rules: Rules) -> TrackerReport:
+def _score(
+    name: str,
+    truths: list[Truth],
+    predictions: dict[str, Array],
+    rules: Rules,
+    sizes: list[Size | None],
+) -> TrackerReport:
     names, true = [truth.name for truth in truths], [truth.boxes_xywh for truth in truths]
     boxes = [predictions[item] for item in names]
     try:
@@ -262,30 +294,28 @@ def _score(name: str, truths: list[Truth], predictions: dict[str, Array], rules:
             invalid_counts_as_hit=rules.invalid_counts_as_hit,
             names=names,
         )
-        overlap = _overlap_scores(truths, boxes, rules) if rules.ao else None
+        columns, mean = batch.of_each(), batch.mean()
+        report = TrackerReport(name, mean, {}, batch.mean_curves())
+        if rules.ao:
+            fitted = [match_length(one, len(other), pad=True) for one, other in zip(boxes, true, strict=True)]
+            covers = [truth.cover for truth in truths]
+            overlap = score_all_got10k(fitted, true, covers, sizes, names=names)
+            columns |= _renamed(vars(overlap))
+            mean |= _renamed(overlap.mean())
+            report.weights = dict(zip(names, overlap.frames.tolist(), strict=True))
+        if rules.protocol == "trackingnet":
+            areas = score_all_trackingnet(boxes, true, names=names)
+            columns |= {f"TN{key}": values for key, values in areas.of_each().items()}
+            mean |= {f"TN{key}": value for key, value in areas.mean().items()}
     except DataError as error:
         raise DataError(f"{name}, {error}") from error
-    columns, mean = batch.of_each(), batch.mean()
-    report = TrackerReport(name, mean, {}, batch.mean_curves())
     report.frames = dict(zip(names, batch.frames.tolist(), strict=True))
     for truth in truths:
         errors = rules.errors(predictions[truth.name], truth.boxes_xywh, truth.visible)
         report.failures[truth.name] = find_failures(errors.overlap, errors.valid)
-    if overlap is not None:
-        columns |= _renamed(vars(overlap))
-        mean |= _renamed(overlap.mean())
-        report.weights = dict(zip(names, overlap.frames.tolist(), strict=True))
     for index, item in enumerate(names):
         report.sequences[item] = {score: float(values[index]) for score, values in columns.items()}
     return report
-
-
-def _overlap_scores(truths: list[Truth], boxes: list[Array], rules: Rules) -> GOT10kScores:
-    names, true = [truth.name for truth in truths], [truth.boxes_xywh for truth in truths]
-    if rules.allow_partial:
-        boxes = [match_length(one, len(other), pad=True) for one, other in zip(boxes, true, strict=True)]
-    covers, sizes = [truth.cover for truth in truths], [truth.image_size() for truth in truths]
-    return score_all_got10k(boxes, true, covers, sizes, names=names)
 
 
 def _renamed(scores: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from mtltrack.core.errors import DataError
 from mtltrack.core.registry import METRICS
 from mtltrack.metrics.boxes import centre_error, normalised_centre_error, overlap
 from mtltrack.metrics.preparation import Protocol, Rows, Validity, prepare, protocol_for, valid_frames
-from mtltrack.metrics.preparation import match_length as match_length
 from mtltrack.metrics.ragged import (
     Indices,
     count_above,

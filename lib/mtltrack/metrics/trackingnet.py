@@ -92,8 +92,8 @@ def score_all_trackingnet(
 
 def _curves(predictions: Sequence[Array], truths: Sequence[Array]) -> tuple[Array, Array, Array]:
     starts = starts_of([len(item) for item in truths])
-    true = np.round(np.concatenate(truths))
-    pred = np.round(
+    true = np.rint(np.concatenate(truths))
+    pred = np.rint(
         np.concatenate([_fitted(one, len(other)) for one, other in zip(predictions, truths, strict=True)])
     )
     pred[starts] = true[starts]

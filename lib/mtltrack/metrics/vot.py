@@ -168,7 +168,8 @@ def score_resets(
     """
     if not sequences or not all(sequences):
         raise DataError(f"each video needs at least one run; found {[len(runs) for runs in sequences]}")
-    accuracies, failures, lengths, stretches = [], [], [], []
+    accuracies, failures, lengths = [], [], []
+    stretches: list[tuple[Array, bool]] = []
     for runs in sequences:
         checked = [_checked_reset(run) for run in runs]
         accuracies.append(np.mean([_reset_accuracy(*item, burnin) for item in checked]))

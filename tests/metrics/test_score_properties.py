@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -22,7 +22,8 @@ from mtltrack.metrics.success import Curves
 from mtltrack.metrics.trackingnet import score_all_trackingnet
 
 Sequence = tuple[np.ndarray, np.ndarray]  # predictions, true boxes
-QUICK = settings(max_examples=60, deadline=None)
+# a busy machine is no fault of the scores
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 places = st.integers(-40, 200)
 sides = st.sampled_from([8, 16, 32, 64])

@@ -71,7 +71,7 @@ def task_table(task: str, trackers: Mapping[str, TaskScores], per_sequence: bool
         trackers: tracker -> scores.
         per_sequence: a row for each sequence, too.
     """
-    rows = {}
+    rows: dict[str, Scores] = {}
     for tracker, scores in trackers.items():
         rows |= {row_name(tracker, row): values for row, values in scores.rows.items()}
         if per_sequence:

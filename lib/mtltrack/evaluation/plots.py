@@ -20,7 +20,7 @@ from mtltrack.metrics.success import CENTRE_THRESHOLDS, NORMALISED_THRESHOLDS, O
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 STROKES = ("-", "--", "-.", ":")
 INSIDE = 8  # trackers that the legend has room for inside of the axes
-_STYLE = {
+_STYLE: Any = {
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.grid": True,
@@ -104,7 +104,7 @@ def plot_radar(attributes: Sequence[AttributeScores], score: str, benchmark: str
     trackers = list(attributes[0].scores)
     styles = line_styles(trackers)
     angles = np.linspace(0, 2 * np.pi, len(attributes), endpoint=False)
-    figure = _figure((7.0, 5.6), layout=None)
+    figure = _figure((7.0, 5.6), constrained=False)
     axes = figure.add_subplot(projection="polar")
     axes.spines["polar"].set_color("#9aa5b1")
     axes.set_theta_zero_location("N")
@@ -146,12 +146,12 @@ def _folded(name: str) -> str:
     return " ".join(words[:cut]) + "\n" + " ".join(words[cut:])
 
 
-def _figure(size: tuple[float, float], layout: str | None = "constrained") -> Any:
+def _figure(size: tuple[float, float], *, constrained: bool = True) -> Any:
     """Return an empty figure that no window and no global state knows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout=layout)
+    figure = Figure(figsize=size, layout="constrained" if constrained else None)
     FigureCanvasAgg(figure)
     return figure
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mtltrack.core.errors import DataError
 from mtltrack.evaluation.benchmarks.sequence import Benchmark
+from mtltrack.evaluation.benchmarks.stored import Frame
 from mtltrack.metrics.batch import score_all
 from mtltrack.metrics.got10k import Size, score_all_got10k
 from mtltrack.metrics.preparation import Validity, match_length
@@ -73,7 +74,7 @@ class Truth:
     boxes_xywh: Array
     visible: NDArray[np.bool_] | None = None
     cover: NDArray[np.int64] | None = None
-    frames: tuple[Path, ...] = ()
+    frames: tuple[Frame, ...] = ()
     first_frame: int = 1
     shift: Array = field(default_factory=lambda: np.zeros(4))
     folder: Path | None = None
@@ -190,9 +191,10 @@ def evaluate(
             off.
     """
     chosen, notes = _complete(truths, trackers, rules.allow_partial)
+    sizes: list[Size | None] = [None] * len(chosen)
     if rules.ao:
         notes += _what_ao_lacks(chosen)
-    sizes = _image_sizes(chosen) if rules.ao else [None] * len(chosen)  # once, not for every tracker
+        sizes = _image_sizes(chosen)  # once, not for every tracker
     reports = []
     for name, results in trackers.items():
         lengths: list[str] = []

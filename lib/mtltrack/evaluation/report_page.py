@@ -56,7 +56,7 @@ def _summary(analysis: Analysis) -> Iterator[str]:
     yield from (f"<p>Note: {escape(note)}</p>" for note in analysis.notes)
     columns = score_columns(report.mean for report in reports)
     best = {name: max(_rank(report.mean, name) for report in reports) for name in columns}
-    rows = []
+    rows: list[list[str | Cell]] = []
     for report in sorted(reports, key=lambda item: -_rank(item.mean, score)):
         interval = analysis.intervals[report.tracker].get(score)
         cells = [_score_cell(name, report.mean, best[name] if len(reports) > 1 else None) for name in columns]
@@ -113,7 +113,7 @@ def _attributes(analysis: Analysis, plots: Mapping[str, bytes]) -> Iterator[str]
         return
     score = analysis.score
     yield f"<h2>{escape(score)} by attribute</h2>"
-    rows = []
+    rows: list[list[str | Cell]] = []
     for item in analysis.attributes:
         best = max(_rank(row, score) for row in item.scores.values())
         several = len(item.scores) > 1
@@ -133,7 +133,7 @@ def _sequences(analysis: Analysis) -> Iterator[str]:
     reports = analysis.reports
     if len(reports) == 1:
         columns = score_columns(reports[0].sequences.values())
-        rows = [
+        rows: list[list[str | Cell]] = [
             [name, _frames(reports[0], name), *(_score_cell(column, row) for column in columns)]
             for name, row in reports[0].sequences.items()
         ]
@@ -153,7 +153,7 @@ def _frames(report: TrackerReport, sequence: str) -> Cell:
 def _side_by_side(reports: Sequence[TrackerReport], score: str) -> str:
     """Return the table of one score: a row a sequence, a column a tracker, and how far apart they are."""
     two = len(reports) == 2
-    rows = []
+    rows: list[list[str | Cell]] = []
     for name in reports[0].sequences:
         values = [report.sequences[name].get(score, math.nan) for report in reports]
         known = [value for value in values if not math.isnan(value)]
@@ -184,7 +184,7 @@ def _failures(analysis: Analysis) -> Iterator[str]:
         "frames_to_redetect": ("frames until then (median)", 1, ".0f"),
         "lost": ("frames lost, %", 100, ".1f"),
     }
-    rows = []
+    rows: list[list[str | Cell]] = []
     for report in analysis.reports:
         found = summarise_failures(list(report.failures.values()))
         cells = []
@@ -242,7 +242,7 @@ def _tasks(analysis: Analysis, confusions: Mapping[str, bytes]) -> Iterator[str]
 
 def _task_table(first: str, rows: Mapping[str, Mapping[str, float]]) -> str:
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    cells = [
+    cells: list[list[str | Cell]] = [
         [name, *(Cell(task_text(row.get(c, math.nan)), float(row.get(c, math.nan))) for c in columns)]
         for name, row in rows.items()
     ]

@@ -63,7 +63,7 @@ def worst_frames(
     """
     known = {truth.name: truth for truth in truths}
     names = sorted(report.sequences, key=lambda name: report.sequences[name]["AUC"])
-    found = []
+    found: list[WorstFrame] = []
     for name in names:
         if len(found) == count:
             break

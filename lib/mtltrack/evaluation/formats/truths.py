@@ -82,7 +82,7 @@ def _from_entry(name: str, entry: Any, path: Path, images: Path) -> Truth:
         found = f"the keys {', '.join(entry)}" if isinstance(entry, Mapping) else repr(entry)[:60]
         raise DataError(f"{where}: wanted an object with 'gt_rect'; found {found}")
     boxes = boxes_of(entry["gt_rect"], f"{where}, gt_rect")
-    names = entry.get("img_names") or ()
+    names: list[str] = entry.get("img_names") or []
     if names and len(names) != len(boxes):
         raise DataError(f"{where}: {len(boxes)} boxes in gt_rect, but {len(names)} img_names")
     there = bool(names) and (images / names[0]).is_file()

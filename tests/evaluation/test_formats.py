@@ -133,6 +133,17 @@ def test_one_json_file_of_all_sequences(tmp_path: Path, content: object) -> None
     assert found["kcf"].fps("a") == (None if isinstance(content, dict) and content["a"] is BOXES else 12.5)
 
 
+def test_two_files_of_one_sequence_and_the_truth_beside_the_trackers(tmp_path: Path) -> None:
+    for place in ("gt", "mine"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "a.txt").write_text("1 2 3 4\n")
+    assert list(find_results(tmp_path, ["a"], tmp_path / "gt")) == ["mine"]
+    (tmp_path / "mine" / "a.json").write_text("[[1, 2, 3, 4]]")
+    results = find_results(tmp_path, ["a"], tmp_path / "gt")["mine"]
+    with pytest.raises(DataError, match=r"a\.txt' and 'a\.json' beside it both are of 'a'; remove one"):
+        results.read("a")
+
+
 def test_where_there_are_no_results(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"--results '.*none' is neither a folder nor a file"):
         find_results(tmp_path / "none", ["a"])

@@ -222,7 +222,7 @@ def _analyse_raw(console: Console, arguments: argparse.Namespace) -> None:
     root, given = (Path(path).expanduser() for path in (arguments.results, arguments.ground_truth))
     images = None if arguments.images is None else Path(arguments.images).expanduser()
     truths = load_truths(given, images)
-    trackers = foreign_trackers(root, arguments.trackers, [truth.name for truth in truths])
+    trackers = foreign_trackers(root, arguments.trackers, [truth.name for truth in truths], given)
     protocol = arguments.protocol or "otb"
     notes = []
     if protocol == "otb" and all(truth.name.startswith("GOT-10k") for truth in truths):

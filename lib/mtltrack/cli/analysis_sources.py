@@ -53,10 +53,10 @@ def choose_trackers(root: Path, wanted: Sequence[str] | None) -> dict[str, Path]
 
 
 def foreign_trackers(
-    root: Path, wanted: Sequence[str] | None, sequences: Collection[str]
+    root: Path, wanted: Sequence[str] | None, sequences: Collection[str], truth: Path | None = None
 ) -> dict[str, FoundResults]:
     """Return the trackers of `--trackers`, or all, from results of any program for these sequences."""
-    found = find_results(root, sequences)
+    found = find_results(root, sequences, truth)
     return {name: found[name] for name in choose({name: root for name in found}, wanted, root)}
 
 

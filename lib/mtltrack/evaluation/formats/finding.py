@@ -41,14 +41,20 @@ class BoxSource:
         path: the file.
         content: the sequence's part of a JSON file, None for a file that is yet to be read.
         times: file of the seconds a frame, or None.
+        rival: another file with the same sequence's name, or None.
     """
 
     path: Path
     content: Any = None
     times: Path | None = None
+    rival: Path | None = None
 
     def boxes(self, sequence: str) -> Array:
         """Return the boxes (N, 4) x, y, w, h; `DataError` names file and line, or box."""
+        if self.rival is not None:
+            raise DataError(
+                f"'{self.path}' and '{self.rival.name}' beside it both are of '{sequence}'; remove one"
+            )
         if self.content is not None:
             return _json_boxes(self.content, f"'{self.path}', '{sequence}'")
         text = read_text(self.path)
@@ -114,7 +120,9 @@ class FoundResults:
         return replace(self, sources={name: self.sources[found] for name, found in matched.items()}), notes
 
 
-def find_results(root: Path, sequences: Collection[str]) -> dict[str, FoundResults]:
+def find_results(
+    root: Path, sequences: Collection[str], truth: Path | None = None
+) -> dict[str, FoundResults]:
     """Return tracker -> results, for the tracker or trackers of a folder or a JSON file.
 
     A folder is a tracker's when some file in it is called as a sequence is (`match_names`); others, which may
@@ -124,6 +132,7 @@ def find_results(root: Path, sequences: Collection[str]) -> dict[str, FoundResul
     Args:
         root: where to look.
         sequences: names of the ground truth.
+        truth: folder of the ground truth, which is no tracker when it lies beside them.
 
     Raises:
         DataError: there are none, or of other sequences only.
@@ -133,7 +142,11 @@ def find_results(root: Path, sequences: Collection[str]) -> dict[str, FoundResul
     if not root.is_dir():
         raise DataError(f"--results '{root}' is neither a folder nor a file")
     others: list[str] = []
-    found = dict(_walk(root, (), sequences, others))
+    found = {
+        name: results
+        for name, results in _walk(root, (), sequences, others)
+        if truth is None or results.path.resolve() != truth.resolve()
+    }
     if found:
         return found
     if others:
@@ -170,7 +183,7 @@ def _sources(folder: Path) -> dict[str, BoxSource]:
     """Return the sequences of a folder that is one tracker's, empty where it is none."""
     if is_sequence_folder(folder):
         return {}
-    sources = {}
+    sources: dict[str, BoxSource] = {}
     for path in sorted(folder.iterdir()):
         if path.is_dir() and is_sequence_folder(path):
             times = path / f"{path.name}_time.txt"
@@ -178,7 +191,8 @@ def _sources(folder: Path) -> dict[str, BoxSource]:
             sources[path.name] = BoxSource(first, times=times if times.is_file() else None)
         elif path.is_file() and _SUFFIXES.search(path.name) and not _OURS.search(path.name):
             times = path.with_name(f"{_stem(path)}_time.txt")
-            sources[_stem(path)] = BoxSource(path, times=times if times.is_file() else None)
+            rival = sources[_stem(path)].path if _stem(path) in sources else None
+            sources[_stem(path)] = BoxSource(path, times=times if times.is_file() else None, rival=rival)
     return sources
 
 

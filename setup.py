@@ -40,6 +40,8 @@ EXTRAS = {
     ],
     # for TRAIN.WEIGHTING pcgrad, cagrad and upgrad; every other multi-task part runs on the packages above
     "mtl": ["shapely>=2.0", BALANCING],
+    # for tracking/vot.py; the toolkit that starts it has its own environment
+    "vot": ["vot-trax>=4.0"],
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],
     # mmdet 3.3 needs mmcv >= 2.0, < 2.2, which must be built from source for a current torch
     "mmdet": ["mmdet>=3.3,<3.4", "mmcv>=2.0,<2.2"],

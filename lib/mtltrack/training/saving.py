@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -66,7 +67,7 @@ class CheckpointWriter:
             What was written, for people.
         """
         path = self.folder.weights_file(position.epoch)
-        if not again:
+        if not (again and path.exists()):  # a state from another folder comes without them
             if weights.average is not None:
                 average = self.folder.average_file(position.epoch)
                 self._weights(average, weights.average, weights)
@@ -141,10 +142,15 @@ class Saver:
     """
 
     def __init__(self, trainer: Any, folder: CheckpointFolder | None) -> None:
-        self.trainer, self.folder = trainer, folder
+        self.trainer = weakref.proxy(trainer)  # whose loaders must not have to wait for the garbage collector
+        self.folder = folder
         self._writer = None if folder is None else CheckpointWriter(folder, trainer.about, trainer.settings)
         self._at: Position | None = None  # where the newest checkpoint stands
         self._of_epoch = False  # it is an epoch's
+
+    def resumed(self, state: Mapping[str, Any]) -> None:
+        """Know of the checkpoint that the run goes on from."""
+        self._at, self._of_epoch = replace(self.trainer.position), bool(state["of_epoch"])
 
     def inside_epoch(self, current: Any, report: EpochReport, stop: int) -> None:
         """Save after a step if it is time; leave if `stop` is a signal."""
@@ -224,6 +230,7 @@ class Saver:
         trainer, accelerator = self.trainer, self.trainer.accelerator
         weights = self._weights(current)
         state = state_of_run(trainer, current, gather_object([state_of_rank(current, report)]))
+        state["of_epoch"] = of_epoch
         if accelerator.is_main_process:
             write = self._writer.epoch if of_epoch else self._writer.step
             trainer.monitors.message(write(weights, state, trainer.position, again=again))

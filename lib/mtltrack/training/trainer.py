@@ -137,6 +137,7 @@ class Trainer:
                 f"--resume never to start afresh: {error}"
             ) from error
         self.position = place
+        self.saver.resumed(state)
         self.best.load_state_dict(state["best"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
@@ -178,6 +179,7 @@ class Trainer:
                 break
             self.follow(current, self.position.epoch + 1)
             self._train_epoch(current)
+        self._resume = None
         self.leave(current)
 
     def enter(self, stage: Stage) -> StageRun:

@@ -1,0 +1,347 @@
+"""Kill a training with signal 9 wherever it happens to be, let it go on, and compare all of it bit for bit.
+
+The children are forked from this process, which has everything imported: a run of a few dozen steps then
+takes a second, and a hundred kills some minutes. Half of the kills come while a checkpoint is being written:
+the child says so through a pipe when the writing begins, and dies a random moment later.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tools.drill.row import Row
+
+from mtltrack.cli import train as train_command
+from mtltrack.cli.build import build_tracker
+from mtltrack.cli.build_data import build_loaders
+from mtltrack.core.config import load_config
+from mtltrack.metrics.classification import confusion_figure
+from mtltrack.training import checkpoint
+from mtltrack.training.monitors import Monitor, Monitors, RunInfo
+
+YAML = """
+DATA:
+  MAX_SAMPLE_INTERVAL: 10
+  SEARCH: {SIZE: 64, NUMBER: 1, FACTOR: 4.0}
+  TEMPLATE: {SIZE: 32}
+  TRAIN:
+    DATASETS_NAME: [{TYPE: SyntheticSequences, NUM_SEQUENCES: 2, NUM_FRAMES: 12, SIZE: [96, 96]}]
+    DATASETS_RATIO: [1]
+    SAMPLE_PER_EPOCH: 20
+  VAL:
+    DATASETS_NAME: [{TYPE: SyntheticSequences, NUM_SEQUENCES: 1, NUM_FRAMES: 12, SIZE: [96, 96], SEED: 5}]
+    DATASETS_RATIO: [1]
+    SAMPLE_PER_EPOCH: 4
+MODEL:
+  PRETRAIN_FILE: ""
+  BACKBONE:
+    {TYPE: vit_tiny_patch16_224_ce, EMBED_DIM: 24, DEPTH: 2, NUM_HEADS: 2, CE_LOC: [1], CE_KEEP_RATIO: [0.7]}
+  HEAD: {NUM_CHANNELS: 16}
+TASKS:
+  cls: {TYPE: ClsHead, HIDDEN_DIM: 16, DROPOUT: 0.3}
+TRAIN:
+  TWO_STAGE: true
+  STAGE1_EPOCHS: 2
+  STAGE2_EPOCHS: 2
+  STAGE2_LR: 1.0e-4
+  BATCH_SIZE: 4
+  NUM_WORKER: 0
+  PRINT_INTERVAL: 2
+  VAL_EPOCH_INTERVAL: 2
+  SAVE_INTERVAL_STEPS: 2
+  AUDIT_INTERVAL: 2
+  EMA: 0.9
+  DROP_PATH_RATE: 0.2
+  WEIGHTING: dwa
+  SAVE_BEST: {METRIC: total}
+"""
+SCRIPT, CONFIG, NET, EPOCHS = "ostrack", "drill", "OSTrack", 4
+
+
+class Notes(Monitor):
+    """Writes every figure of a run to a file, a line each, as exact as it is."""
+
+    def __init__(self, info: RunInfo) -> None:
+        super().__init__(info)
+        info.save_dir.mkdir(parents=True, exist_ok=True)
+        self._file = (info.save_dir / "figures.jsonl").open("a", encoding="utf-8")
+
+    def _note(self, group: str, step: int, values: Any) -> None:
+        self._file.write(
+            json.dumps([group, step, {name: repr(value) for name, value in values.items()}]) + "\n"
+        )
+        self._file.flush()
+
+    def progress(self, progressed: Any) -> None:
+        values = {**progressed.scalars, **{f"weight {k}": v for k, v in progressed.weights.items()}}
+        values.update({f"rate {k}": v for k, v in progressed.rates.items()}, norm=progressed.grad_norm)
+        self._note("train", progressed.global_step, values)
+
+    def scalars(self, group: str, values: Any, epoch: int, global_step: int) -> None:  # noqa: ARG002
+        self._note(group, global_step, values)
+
+    def gradients(self, values: Any, global_step: int) -> None:
+        self._note("gradients", global_step, values)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass
+class Run:
+    """A training below a folder of its own."""
+
+    folder: Path
+    workers: int
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints" / "train" / SCRIPT / CONFIG
+
+    def train(self) -> int:
+        """Train in this process, as the command does, and return its exit status."""
+        options = [f"TRAIN.NUM_WORKER={self.workers}"]
+        arguments = ["--script", SCRIPT, "--config", CONFIG, "--save_dir", str(self.folder)]
+        return train_command.main([*arguments, "--cfg-options", *options])
+
+    def figures(self) -> dict[tuple[str, int], str]:
+        """Return every figure by group and step.
+
+        Raises:
+            ValueError: a step was told twice, with another figure.
+        """
+        found: dict[tuple[str, int], str] = {}
+        for line in (self.folder / "figures.jsonl").read_text(encoding="utf-8").splitlines():
+            try:
+                group, step, values = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the line that was being written
+            text = json.dumps(values, sort_keys=True)
+            if found.setdefault((group, step), text) != text:
+                raise ValueError(f"{group} at step {step}: {found[group, step]} and {text}")
+        return found
+
+    def result(self) -> dict[str, Any]:
+        """Return the last epoch's files: weights, their average, the state of everything else."""
+        stem = self.checkpoints / f"{NET}_ep{EPOCHS:04d}"
+        names = {"weights": ".pth.tar", "average": "_ema.pth.tar", "state": ".resume.pt"}
+        files = {name: Path(f"{stem}{suffix}") for name, suffix in names.items()}
+        files["best"] = self.checkpoints / f"{NET}_best.pth.tar"
+        return {name: torch.load(path, weights_only=True) for name, path in files.items()}
+
+
+def difference(one: Any, other: Any, place: str = "") -> str:
+    """Return where two contents differ first, "" when they are equal bit for bit."""
+    if isinstance(one, torch.Tensor):
+        same = isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+        return "" if same else place
+    if isinstance(one, dict):
+        if not isinstance(other, dict) or list(one) != list(other):
+            return place
+        return next((text for key in one if (text := difference(one[key], other[key], f"{place}/{key}"))), "")
+    if isinstance(one, list | tuple):
+        if not isinstance(other, list | tuple) or len(one) != len(other):
+            return place
+        pairs = enumerate(zip(one, other, strict=True))
+        return next((text for i, (a, b) in pairs if (text := difference(a, b, f"{place}/{i}"))), "")
+    return "" if one == other or (one != one and other != other) else f"{place}: {one} and {other}"
+
+
+# ------------------------------------------------------------------------------------------------- children
+
+
+def in_child(work: Callable[[], int]) -> int:
+    """Fork, do `work` in the child, which exits with what it returns, and return the child's number."""
+    child = os.fork()
+    if child:
+        return child
+    status = 70
+    try:
+        os.setsid()  # its loader processes are killed with it
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        status = work()
+    finally:
+        os._exit(status)
+
+
+def wait_for(child: int) -> int:
+    """Return a child's exit status, negative after a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@contextmanager
+def told_when_writing(tell: Callable[[], object]) -> Iterator[None]:
+    """Call `tell` whenever a checkpoint begins to be written."""
+    write = checkpoint._write
+
+    def tell_and_write(content: dict[str, Any], path: Path) -> None:
+        tell()
+        write(content, path)
+
+    checkpoint._write = tell_and_write
+    try:
+        yield
+    finally:
+        checkpoint._write = write
+
+
+def counted_writes(run: Run) -> tuple[int, int]:
+    """Train to the end; return how many checkpoint files were written, and the exit status."""
+    ours, theirs = os.pipe()
+
+    def work() -> int:
+        with told_when_writing(lambda: os.write(theirs, b"w")):
+            return run.train()
+
+    child = in_child(work)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        writes = len(pipe.read())
+    return writes, wait_for(child)
+
+
+def kill_group(child: int) -> None:
+    """Kill a child and all that it started."""
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except ProcessLookupError:
+        os.kill(child, signal.SIGKILL)
+
+
+def killed_at(run: Run, seconds: float) -> bool:
+    """Train and kill after some seconds; False when the run was over before."""
+    child = in_child(run.train)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return False
+        time.sleep(0.002)
+    kill_group(child)
+    return wait_for(child) == -signal.SIGKILL
+
+
+def killed_while_writing(run: Run, number: int, delay: float) -> bool:
+    """Train and kill `delay` seconds after the `number`-th checkpoint began to be written."""
+    ours, theirs = os.pipe()
+
+    def work() -> int:
+        with told_when_writing(lambda: os.write(theirs, b"w")):
+            return run.train()
+
+    child = in_child(work)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        if len(pipe.read(number)) == number:
+            time.sleep(delay)
+            kill_group(child)
+    return wait_for(child) == -signal.SIGKILL
+
+
+# --------------------------------------------------------------------------------------------------- drill
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder of a drill, with the configuration, the current one, as the command wants it."""
+    experiments = folder / "experiments" / SCRIPT
+    experiments.mkdir(parents=True, exist_ok=True)
+    (experiments / f"{CONFIG}.yaml").write_text(YAML, encoding="utf-8")
+
+
+def warm_up(folder: Path) -> None:
+    """Import whatever a training needs, once for all children."""
+    cfg = load_config(folder / "experiments" / SCRIPT / f"{CONFIG}.yaml")
+    build_tracker(cfg)
+    confusion_figure(torch.zeros(2, 2), ["a", "b"])
+    build_loaders(cfg)
+    gc.collect()
+    gc.freeze()  # a child needn't look through all of it
+
+
+def finish(run: Run) -> int:
+    """Train to the end in a child and return its exit status."""
+    return wait_for(in_child(run.train))
+
+
+@dataclass
+class Tally:
+    """What came of the kills."""
+
+    killed: int = 0
+    early: int = 0
+    equal: int = 0
+    fault: str = ""
+
+    def compare(self, run: Run, reference: Run) -> None:
+        """Let a run go on to its end and compare it with the one that was never interrupted."""
+        status = finish(run)
+        if status != 0:
+            self.fault = self.fault or f"{run.folder.name} ended with status {status}"
+            return
+        try:
+            figures = run.figures()
+        except ValueError as error:
+            self.fault = self.fault or f"{run.folder.name}: {error}"
+            return
+        found = difference(reference.result(), run.result()) or difference(reference.figures(), figures)
+        self.equal += not found
+        self.fault = self.fault or (found and f"{run.folder.name}: {found}")
+
+
+def drill(folder: Path, workers: int, kills: int, chance: random.Random) -> Row:
+    """Kill and resume a training `kills` times, half of them while it writes."""
+    check = f"kill -9 at {kills} random points, half of them while writing, {workers} loader processes"
+    wanted = "weights, optimizer, average, state and every logged figure bit-equal to the uninterrupted run's"
+    reference = Run(folder / f"whole{workers}", workers)
+    started = time.monotonic()
+    writes, status = counted_writes(reference)
+    seconds = time.monotonic() - started
+    if status != 0:
+        return Row(check, wanted, f"the uninterrupted run ended with status {status}", False)
+    tally = Tally()
+    for number in range(kills):
+        run = Run(folder / f"killed{workers}-{number:03d}", workers)
+        if number % 2:
+            done = killed_while_writing(run, chance.randint(1, writes), chance.uniform(0.0, 0.004))
+        else:
+            done = killed_at(run, chance.uniform(0.1, 1.0) * seconds)
+        tally.killed += done
+        tally.early += not done
+        tally.compare(run, reference)
+    found = f"{tally.equal} of {kills} equal ({tally.killed} killed, {tally.early} over before it)"
+    return Row(check, wanted, found + (f"; {tally.fault}" if tally.fault else ""), tally.equal == kills)
+
+
+def run(short: bool, folder: Path) -> list[Row]:
+    """Make the drill.
+
+    Args:
+        short: 4 kills in place of 50, for each number of loader processes.
+        folder: where the trainings go.
+    """
+    prepare(folder)
+    warm_up(folder)
+    before, threads = Path.cwd(), torch.get_num_threads()
+    build, train_command.build_monitors = train_command.build_monitors, lambda info: Monitors([Notes(info)])
+    torch.set_num_threads(1)  # a forked process has lost the others
+    os.chdir(folder)
+    try:
+        chance = random.Random(0)
+        return [drill(folder, workers, 4 if short else 50, chance) for workers in (0, 2)]
+    finally:
+        gc.unfreeze()
+        os.chdir(before)
+        train_command.build_monitors = build
+        torch.set_num_threads(threads)

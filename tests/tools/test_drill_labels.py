@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
-from drill import labels
+from tools.drill import labels
 
 
 def test_every_wrong_label_is_named_with_its_place(tmp_path: Path) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import random
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
-from drill import typos
-from drill.typos import RIGHT, SEEDS, TYPOS, Spot, Typo, drill, key_spots, misspell, shipped, value_spots
+from tools.drill import typos
+from tools.drill.typos import (
+    RIGHT,
+    SEEDS,
+    TYPOS,
+    Spot,
+    Typo,
+    drill,
+    key_spots,
+    misspell,
+    shipped,
+    value_spots,
+)
 
 
 @pytest.mark.parametrize("seed", SEEDS[:3])

@@ -14,8 +14,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+from tools.drill.row import Row
 
-from drill.row import Row
 from mtltrack.core.alphabets import load_alphabet
 from mtltrack.core.errors import DataError, MtltrackError
 from mtltrack.data import ClipDataset, CropSettings, FaultLog, ViewSettings

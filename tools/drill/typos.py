@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 import yaml
+from tools.drill.row import Row
 
-from drill.row import Row
 from mtltrack.cli.build import build_tracker
 from mtltrack.cli.train_setup import need_rule
 from mtltrack.core.config import Config, load_config

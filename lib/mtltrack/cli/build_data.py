@@ -35,10 +35,11 @@ FOLDER = "FolderSequences"  # labels cls only where CONDITIONS says from what
 
 @dataclass
 class Loaders:
-    """The loaders of a run: `train` holds this rank's share, `val` (None: none) its share or all."""
+    """The loaders of a run: `train` holds this rank's share of `clips`, `val` its share or all."""
 
     train: DataLoader[Clip]
     val: DataLoader[Clip] | None
+    clips: ClipDataset
 
 
 def build_loaders(
@@ -69,19 +70,23 @@ def build_loaders(
     """
     train = build_clips(cfg, TRAIN, seed=seed, use_lmdb=use_lmdb)
     batch_size, workers = cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.NUM_WORKER
+    patience = cfg.TRAIN.LOADER_TIMEOUT
     if cfg.TRAIN.DROP_LAST:
         sampler = EpochSampler(len(train), rank=rank, world_size=world_size, even=world_size > 1)
         full = len(sampler) >= batch_size
-        loader = build_loader(train, batch_size, workers, sampler, drop_last=full, seed=seed)
+        loader = build_loader(
+            train, batch_size, workers, sampler, drop_last=full, seed=seed, patience=patience
+        )
     else:
         sampler = WholeEpochSampler(len(train), batch_size, rank, world_size)
-        loader = build_loader(FilledClips(train), batch_size, workers, sampler, seed=seed)
+        loader = build_loader(FilledClips(train), batch_size, workers, sampler, seed=seed, patience=patience)
     if not cfg.DATA.VAL.DATASETS_NAME:
-        return Loaders(loader, None)
+        return Loaders(loader, None, train)
     val = build_clips(cfg, VAL, seed=seed, use_lmdb=use_lmdb)
-    own = (rank, world_size) if share_validation else (0, 1)
-    batches = BatchSampler(len(val), batch_size, *own)
-    return Loaders(loader, build_loader(val, batch_size, workers, batches, seed=seed))
+    place = (rank, world_size) if share_validation else (0, 1)
+    batches = BatchSampler(len(val), batch_size, *place)
+    own = build_loader(val, batch_size, workers, batches, seed=seed, name="validation", patience=patience)
+    return Loaders(loader, own, train)
 
 
 def need_labels(cfg: Config, stages: Iterable[Stage]) -> None:

@@ -29,7 +29,8 @@ from mtltrack.cli.train_setup import (
 )
 from mtltrack.core.config import Config, find_config, load_config
 from mtltrack.core.errors import ConfigError, MtltrackError
-from mtltrack.core.paths import local_settings
+from mtltrack.core.paths import local_settings, need_writable
+from mtltrack.data.supervision import supervised
 from mtltrack.models.tracker import Tracker
 from mtltrack.models.weights import LoadReport
 from mtltrack.training.checkpoint import load_newest
@@ -167,6 +168,7 @@ def train(options: argparse.Namespace) -> int:
     """Train in this process, alone or as one of several that torchrun started."""
     cfg = load_config(find_config(options.script, options.config), options.cfg_options, script=options.script)
     save_dir = Path(options.save_dir or local_settings().save_dir).expanduser()
+    need_writable(save_dir, "--save_dir")
     if options.deterministic:
         make_deterministic()
     accelerator = make_accelerator(cfg, options.timeout)
@@ -231,7 +233,7 @@ def train_in(
         world_size=accelerator.num_processes,
         share_validation=shares_validation(tracker, cfg.TRAIN.FSDP),
     )
-    data = fingerprints(TRAIN, loaders.train.dataset)
+    data = fingerprints(TRAIN, loaders.clips)
     for line in header(cfg.dump(), options.seed, data):
         monitors.message(line)
     trainer = Trainer(
@@ -252,7 +254,8 @@ def train_in(
     accelerator.wait_for_everyone()  # another process may still read the weights that it starts from
     if accelerator.is_main_process:
         clear_folder(folder, None if found is None else found[0], monitors)
-    trainer.run()
+    with supervised(loaders.train, loaders.val):
+        trainer.run()
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -177,6 +178,29 @@ def _with_defaults(values: dict[str, Any], folder: Path, file: Path | None) -> L
             raise ConfigError(f"{file}: roots.{key}: unknown data set.{near} Allowed: {', '.join(table)}.")
         settings.roots[key] = folder / expand_path(root)
     return settings
+
+
+def need_writable(folder: Path, named_by: str) -> None:
+    """Make sure that files can be written into a folder, before hours of work whose result goes there.
+
+    Args:
+        folder: made if it isn't there.
+        named_by: the option or key that names it.
+
+    Raises:
+        ConfigError: nothing can be written there; says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable") as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ConfigError(
+            f"{named_by}: nothing can be written to {folder} ({error.strerror or error}). Name a folder on a "
+            "disk that has room and that you may write to."
+        ) from error
 
 
 def dataset_root(key: str) -> Path:

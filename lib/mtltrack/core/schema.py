@@ -61,6 +61,9 @@ class Train(Section):
     NUM_WORKER: CountOrZero = Field(
         default=8, description="Loader processes; 0: load in the training process."
     )
+    LOADER_TIMEOUT: NotNegative = Field(
+        default=45.0, description="Seconds that a loader process may take for one sample; 0: no limit."
+    )
     OPTIMIZER: Literal["ADAMW"] = Field(default="ADAMW", description="The optimizer.")
     BACKBONE_MULTIPLIER: NotNegative = Field(
         default=0.1, description="Factor of the backbone's learning rate."

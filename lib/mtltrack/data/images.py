@@ -46,8 +46,7 @@ def sequence_images(store: Store, folder: str = "") -> list[str]:
         if images := images_in(store, place):
             return images
     raise DataError(
-        f"{store.locate(folder)}: there are no images, nor below it in {', '.join(IMAGE_FOLDERS)}. "
-        "Add them."
+        f"{store.locate(folder)}: there are no images, nor below it in {', '.join(IMAGE_FOLDERS)}. Add them."
     )
 
 

@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
-from typing import Any, cast
+import threading
+from typing import Any
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from mtltrack.core.types import Clip
-from mtltrack.data.collate import collate
-from mtltrack.data.sampler import ClipDataset, EpochSampler
+from mtltrack.data.collate import Sample, collate
+from mtltrack.data.sampler import EpochSampler
+from mtltrack.data.supervision import ClipLoader
+
+PATIENCE = 45.0
+"""Seconds that a worker may take for one sample before it counts as hung."""
 
 
 def start_worker(worker: int) -> None:  # noqa: ARG001
     """Keep a worker to one thread: the workers themselves are the parallelism.
 
-    Signals that ask the whole training to leave reach its workers too; the training tells them when to go.
+    Signals that ask the whole training to leave reach its workers too, but it is the training that tells
+    them when to go.
     """
-    for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
+    for name in ("SIGINT", "SIGUSR1"):
         if hasattr(signal, name):  # Windows has no SIGUSR1
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_parent, daemon=True).start()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def _obey_parent() -> None:
+    """Leave when the training itself says so by SIGTERM, which others may send to all its processes."""
+    parent = multiprocessing.parent_process()
+    while True:
+        sender = signal.sigwaitinfo({signal.SIGTERM}).si_pid
+        if parent is None or sender == parent.pid:
+            os._exit(0)
 
 
 def start_method() -> str:
@@ -41,14 +59,16 @@ def start_method() -> str:
 
 
 def build_loader(
-    dataset: ClipDataset,
+    dataset: Dataset[Sample],
     batch_size: int,
     num_workers: int,
     epoch_sampler: EpochSampler,
     pin_memory: bool | None = None,
     drop_last: bool = False,
     seed: int = 0,
-) -> DataLoader[Clip]:
+    name: str = "training",
+    patience: float = PATIENCE,
+) -> ClipLoader:
     """Return a loader of `Clip` batches; call `epoch_sampler.set_epoch` before iterating over an epoch.
 
     Args:
@@ -60,6 +80,8 @@ def build_loader(
         drop_last: leave out a last batch that isn't full.
         seed: of what torch draws for its workers. The loader has a generator of its own, so that neither
             iterating nor the number of workers moves the process's random numbers.
+        name: what messages call the loader.
+        patience: seconds that a worker may take for one sample (TRAIN.LOADER_TIMEOUT); 0: for ever.
     """
     pin = torch.cuda.is_available() if pin_memory is None else pin_memory and torch.cuda.is_available()
     workers: dict[str, Any] = {}
@@ -69,8 +91,10 @@ def build_loader(
             "persistent_workers": True,
             "multiprocessing_context": start_method(),
         }
-    return DataLoader(
-        cast("Dataset[Clip]", dataset),  # collate makes clips of its samples
+    return ClipLoader(
+        dataset,
+        name=name,
+        patience=patience,
         batch_size=batch_size,
         sampler=epoch_sampler,
         num_workers=num_workers,

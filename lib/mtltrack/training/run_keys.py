@@ -44,6 +44,7 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("TRAIN.TWO_STAGE", Rule.BY_STAGE, "which stages there are"),
     ("TRAIN.FREEZE_BACKBONE*", Rule.BY_STAGE, "what a stage trains"),
     ("TRAIN.NUM_WORKER", Rule.TAKEN, "samples don't depend on who loads them"),
+    ("TRAIN.LOADER_TIMEOUT", Rule.TAKEN, "says when to give up"),
     ("TRAIN.PRINT_INTERVAL", Rule.TAKEN, "only told"),
     ("TRAIN.VAL_EPOCH_INTERVAL", Rule.TAKEN, "validation changes no weight"),
     ("TRAIN.SAVE_*", Rule.TAKEN, "only written"),

@@ -270,6 +270,24 @@ def warm_up(folder: Path) -> None:
     gc.freeze()  # a child needn't look through all of it
 
 
+@contextmanager
+def forked(folder: Path) -> Iterator[None]:
+    """Prepare this process and a folder for children that train in it."""
+    prepare(folder)
+    warm_up(folder)
+    before, threads = Path.cwd(), torch.get_num_threads()
+    build, train_command.build_monitors = train_command.build_monitors, lambda info: Monitors([Notes(info)])
+    torch.set_num_threads(1)  # a forked process has lost the others
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        os.chdir(before)
+        train_command.build_monitors = build
+        torch.set_num_threads(threads)
+
+
 def finish(run: Run) -> int:
     """Train to the end in a child and return its exit status."""
     return wait_for(in_child(run.train))
@@ -331,17 +349,6 @@ def run(short: bool, folder: Path) -> list[Row]:
         short: 4 kills in place of 50, for each number of loader processes.
         folder: where the trainings go.
     """
-    prepare(folder)
-    warm_up(folder)
-    before, threads = Path.cwd(), torch.get_num_threads()
-    build, train_command.build_monitors = train_command.build_monitors, lambda info: Monitors([Notes(info)])
-    torch.set_num_threads(1)  # a forked process has lost the others
-    os.chdir(folder)
-    try:
+    with forked(folder):
         chance = random.Random(0)
         return [drill(folder, workers, 4 if short else 50, chance) for workers in (0, 2)]
-    finally:
-        gc.unfreeze()
-        os.chdir(before)
-        train_command.build_monitors = build
-        torch.set_num_threads(threads)

@@ -1,0 +1,125 @@
+"""Ask a training to leave: a checkpoint within ten seconds, the right exit status, and nothing lost by it."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tools.drill.resume import (
+    CONFIG,
+    SCRIPT,
+    YAML,
+    Run,
+    difference,
+    finish,
+    forked,
+    in_child,
+    told_when_writing,
+    wait_for,
+)
+from tools.drill.row import Row
+
+from mtltrack.core.paths import checkout_root
+
+SECONDS = 10.0
+STATUS = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 128 + signal.SIGUSR1}
+
+
+def leave_once(run: Run, name: str, writes: int, delay: float) -> tuple[int, float]:
+    """Train, send a signal `delay` seconds after `writes` checkpoints; return status and seconds."""
+    ours, theirs = os.pipe()
+
+    def work() -> int:
+        with told_when_writing(lambda: os.write(theirs, b"w")):
+            return run.train()
+
+    child = in_child(work)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        pipe.read(writes)
+        time.sleep(delay)
+        os.kill(child, getattr(signal, name))
+        sent = time.monotonic()
+        pipe.read()  # to the end: the child holds the other side until it is gone
+    return wait_for(child), time.monotonic() - sent
+
+
+def leaving(folder: Path, name: str, times: int, chance: random.Random) -> Row:
+    """Leave by a signal at random points, go on, and compare with the run that was left alone."""
+    reference = Run(folder / "left-alone", 0)
+    if not reference.checkpoints.exists():
+        finish(reference)
+    right = equal = 0
+    longest, fault = 0.0, ""
+    for number in range(times):
+        run = Run(folder / f"{name}-{number}", 0)
+        status, seconds = leave_once(run, name, chance.randint(1, 12), chance.uniform(0.0, 0.1))
+        longest = max(longest, seconds)
+        right += status == STATUS[name]
+        ended = finish(run)
+        found = f"ended with status {ended}" if ended else difference(reference.result(), run.result())
+        equal += not found
+        fault = fault or (found and f"; {run.folder.name}: {found}")
+    return Row(
+        f"{name} at {times} random points of a training",
+        f"exit status {STATUS[name]} within {SECONDS:g} s; the resumed run ends bit-equal",
+        f"{right} of {times} with that status, the slowest after {longest:.1f} s; {equal} bit-equal{fault}",
+        right == equal == times and longest < SECONDS,
+    )
+
+
+def two_ranks(folder: Path) -> Row:
+    """Send SIGTERM to the command that started two processes; both must stop at the same step."""
+    check = "SIGTERM to a command with two processes (gloo, torchrun)"
+    wanted = "both stop at the same step with a checkpoint, and the command ends with status 143"
+    root = checkout_root()
+    assert root is not None, "the drill runs from a checkout"
+    experiments = folder / "experiments" / SCRIPT
+    experiments.mkdir(parents=True, exist_ok=True)
+    long = YAML.replace("STAGE1_EPOCHS: 2", "STAGE1_EPOCHS: 500")
+    (experiments / f"{CONFIG}.yaml").write_text(long, encoding="utf-8")
+    command = [sys.executable, str(root / "tracking" / "train.py"), "--script", SCRIPT, "--config", CONFIG]
+    command += ["--save_dir", "ranks", "--mode", "multiple", "--nproc_per_node", "2"]
+    output = folder / "ranks.txt"
+    with output.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        saved = folder / "ranks" / "checkpoints" / "train" / SCRIPT / CONFIG
+        deadline = time.monotonic() + 180
+        while not list(saved.glob("*.resume.pt")) and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        sent = time.monotonic()
+        status = process.wait()
+        seconds = time.monotonic() - sent
+    steps = re.findall(r"stopped by SIGTERM after step (\d+)", output.read_text(encoding="utf-8"))
+    states = sorted(saved.glob("*.resume.pt"), key=lambda path: path.stat().st_mtime)
+    step = torch.load(states[-1], weights_only=True)["position"]["step"] if states else None
+    agreed = len(steps) >= 2 and set(steps) == {str(step)}
+    found = f"status {status} after {seconds:.1f} s; steps {', '.join(steps) or 'none'}; saved at step {step}"
+    return Row(check, wanted, found, agreed and status == STATUS["SIGTERM"])
+
+
+def run(short: bool, folder: Path) -> list[Row]:
+    """Make the drill.
+
+    Args:
+        short: twice each signal in place of ten times, and one process only.
+        folder: where the trainings go.
+    """
+    chance = random.Random(0)
+    with forked(folder):
+        rows = [leaving(folder, name, 2 if short else 10, chance) for name in STATUS]
+    return rows if short else [*rows, two_ranks(folder)]

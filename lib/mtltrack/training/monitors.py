@@ -18,7 +18,7 @@ from mtltrack.core.registry import MONITORS
 from mtltrack.training.optimizers import PartRow
 from mtltrack.training.stages import Stage
 
-DEFAULT_MONITORS = ("ConsoleMonitor", "LogFileMonitor", "TensorBoardMonitor")
+DEFAULT_MONITORS = ("ConsoleMonitor", "LogFileMonitor", "TensorBoardMonitor", "BadSampleMonitor")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class RunInfo:
     @property
     def log_file(self) -> Path:
         return self.save_dir / "logs" / f"{self.script}-{self.config}.log"
+
+    @property
+    def bad_samples_file(self) -> Path:
+        return self.log_file.with_suffix(".bad_samples.jsonl")
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,9 @@ class Monitor:
 
     def gradients(self, values: Mapping[str, float], global_step: int) -> None:
         """Norms `grad/<task>/<stage of the model>` and cosines `conflict/<task>_<task>` of one step."""
+
+    def faults(self, part: str, epoch: int, records: Sequence[Mapping[str, Any]]) -> None:
+        """Bad data that an epoch ("train") or a validation ("val") met, see `FaultLog.records`; or none."""
 
     def images(self, name: str, images: Tensor, global_step: int) -> None:
         """Pictures, (N, 3, H, W) uint8."""

@@ -21,6 +21,7 @@ from mtltrack.training.validation import example_images
 from mtltrack.training.weighting import world_size
 
 GRAD_NORM = "grad_norm"
+TRAIN, VAL = "train", "val"
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,17 @@ class EpochReport:
         monitors: who is told.
         place: which epoch it is.
         print_interval: steps between two reports.
+        max_bad_fraction: share of the epoch's samples that may be bad.
     """
 
-    def __init__(self, monitors: Monitors, place: EpochPlace, print_interval: int) -> None:
+    def __init__(
+        self, monitors: Monitors, place: EpochPlace, print_interval: int, max_bad_fraction: float = 1.0
+    ) -> None:
         self.monitors = monitors
         self.place = place
         self.print_interval = print_interval
+        self.max_bad_fraction = max_bad_fraction
+        self._largest_step = 0  # samples, over all ranks
         self.faults = FaultLog()
         self._recent, self._whole, self._weights = Averages(), Averages(), Averages()
         self._started = self._reported = time.perf_counter()
@@ -79,10 +85,16 @@ class EpochReport:
             clips: its micro-batches.
             result: what it measured.
             rates: learning rate by optimizer group.
+
+        Raises:
+            DataError: more than `max_bad_fraction` of the epoch's samples are bad already.
         """
         for clip in clips:
             self.faults.add(clip.sources)
             self._samples += clip.batch_size
+        size = sum(clip.batch_size for clip in clips) * world_size()
+        self._largest_step = max(self._largest_step, size)
+        self.faults.check_early(self.max_bad_fraction, self.place.steps * self._largest_step)
         for task, measured in result.measured.items():
             self._labelled[task] = measured + self._labelled.get(task, 0)
         if result.refused is None:
@@ -139,11 +151,10 @@ class EpochReport:
         for name, fresh in vars(self.faults).items():
             setattr(self.faults, name, type(fresh)(state["faults"][name]))  # a Counter is saved as a dict
 
-    def finish(self, max_bad_fraction: float, tasks: Collection[str] = ()) -> None:
+    def finish(self, tasks: Collection[str] = ()) -> None:
         """Report the epoch's means, an example picture and the bad samples.
 
         Args:
-            max_bad_fraction: share of the samples, over all ranks, that may be bad.
             tasks: those that were to learn; without a single label they learn nothing.
 
         Raises:
@@ -156,12 +167,7 @@ class EpochReport:
         images = None if self._last is None else example_images(self._last[0], self._last[1].outputs)
         if images is not None:
             self.monitors.tell(lambda monitor: monitor.images("train/boxes", images, step))
-        faults = FaultLog()
-        for log in gather_object([self.faults]):  # every rank decides alike
-            faults.merge(log)
-        if faults.report():
-            self.monitors.message(f"epoch {place.epoch}: {faults.report()}")
-        faults.check(max_bad_fraction)
+        tell_faults(self.faults, self.monitors, TRAIN, place.epoch, self.max_bad_fraction)
         self._need_labels(tasks)
 
     def _need_labels(self, tasks: Collection[str]) -> None:
@@ -171,3 +177,27 @@ class EpochReport:
             raise TrainingError(
                 f"task {named} had no labelled sample in epoch {self.place.epoch}; {LABEL_ADVICE}"
             )
+
+
+def tell_faults(own: FaultLog, monitors: Monitors, part: str, epoch: int, max_fraction: float) -> None:
+    """Report the bad samples of an epoch or a validation; every rank must call it.
+
+    Args:
+        own: what this rank met.
+        monitors: who is told.
+        part: TRAIN or VAL.
+        epoch: of the run.
+        max_fraction: share of the samples, over all ranks, that may be bad.
+
+    Raises:
+        DataError: more were bad, on every rank alike.
+    """
+    faults = FaultLog()
+    for log in gather_object([own]):
+        faults.merge(log)
+    title = f"epoch {epoch}" if part == TRAIN else f"validation after epoch {epoch}"
+    if faults.report():
+        monitors.message(f"{title}: {faults.report()}")
+    records = faults.records()
+    monitors.tell(lambda monitor: monitor.faults(part, epoch, records))
+    faults.check(max_fraction)

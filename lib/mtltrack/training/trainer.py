@@ -265,7 +265,8 @@ class Trainer:
         steps, keep_rate = self._steps(), self.keep_rate(epoch)
         rates = {str(group["name"]): float(group["lr"]) for group in current.optimizer.param_groups}
         place = EpochPlace(current.stage.name, epoch, self.epochs, steps, position.step - done, done)
-        report = EpochReport(self.monitors, place, self.settings.print_interval)
+        settings = self.settings
+        report = EpochReport(self.monitors, place, settings.print_interval, settings.max_bad_fraction)
         if done and self._resume is not None:
             restore_report(self, report, self._resume)
         self._resume = None
@@ -280,7 +281,7 @@ class Trainer:
             if step < steps:
                 self.saver.inside_epoch(current, report, stop)
         current.rule.end_epoch()
-        report.finish(self.settings.max_bad_fraction, current.active.losses - {BOX})
+        report.finish(current.active.losses - {BOX})
         self._end_epoch(current, stop)
 
     def _end_epoch(self, current: StageRun, stop: int) -> None:

@@ -9,9 +9,11 @@ import torch
 from accelerate import Accelerator
 
 from mtltrack.core.types import Clip
+from mtltrack.data.faults import FaultLog
 from mtltrack.training.ema import WeightAverage
 from mtltrack.training.monitors import Monitors
 from mtltrack.training.ranks import share_state
+from mtltrack.training.reporting import VAL, tell_faults
 from mtltrack.training.settings import Position, TrainSettings
 from mtltrack.training.signals import StopSignals
 from mtltrack.training.validation import Validation, shares_validation, validate
@@ -58,6 +60,7 @@ class Validator:
     ) -> None:
         self.tracker, self.loader, self.settings = tracker, loader, settings
         self.accelerator, self.monitors, self.stop, self.average = accelerator, monitors, stop, average
+        self.faults = FaultLog()
 
     def run(self, position: Position) -> Mapping[str, float]:
         """Validate and tell.
@@ -67,10 +70,14 @@ class Validator:
 
         Raises:
             AskedToLeave: a signal came on any rank; the model is as it was.
+            DataError: too many bad samples.
         """
+        self.faults = FaultLog()
         found = self._measure()
+        tell_faults(self.faults, self.monitors, VAL, position.epoch, self.settings.max_bad_fraction)
         self._tell(PLAIN, found, position)
         if self.average is not None:
+            self.faults = FaultLog()  # of the same clips: told already
             with self.average.applied():
                 found = self._measure()
             self._tell(AVERAGED, found, position)
@@ -93,6 +100,7 @@ class Validator:
         for number, clip in enumerate(self.loader):
             if number < together and (stop := self.stop.agreed()):
                 raise AskedToLeave(stop)
+            self.faults.add(clip.sources)
             yield clip
 
     def _least(self, number: int) -> int:

@@ -23,6 +23,9 @@ TIMEOUT = 1800.0
 TORCHRUN_SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 LAUNCHED = "MTLTRACK_LAUNCHED"  # when the command was given, seconds since 1970
 MEETING = "mtltrack"
+# Processes that are started again must meet at a new place: in the old one, torchrun's own store, they would
+# find the addresses of those that are gone.
+APART = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 
 def add_launch_options(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +82,7 @@ def launch(module: str, arguments: Sequence[str]) -> int:
     environment = {
         **os.environ,
         LAUNCHED: repr(time.time()),
+        APART: "1",
         TORCHRUN_SIGNALS: "SIGHUP,SIGQUIT," + ",".join(SIGNALS),
     }
     # in a session of its own: Ctrl-C reaches this process alone, and torchrun but once

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mtltrack.core.errors import CheckpointError
+from mtltrack.core.seal import check_seal
 from mtltrack.models.inert_pickle import MALFORMED, InertUnpickler, read_member
 
 HISTORY_PREFIXES = ("HIP.", "key_proj.", "key_comp.", "searchRegionFusion.")
@@ -28,6 +29,8 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
     Files that hold only tensors and plain types are read by torch itself (`weights_only=True`); those that
     don't, such as the checkpoints of the published trackers, by `InertUnpickler`.
 
+    A file of this project carries a digest (`core.seal`), which is compared first.
+
     Returns:
         The file's dictionary. Foreign objects in it are `Placeholder`s.
 
@@ -41,6 +44,7 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
             f"no weights file at {path}; correct the path, or leave it empty to start from nothing"
         )
     try:
+        check_seal(path)
         content = {"net": load_file(path)} if path.suffix == ".safetensors" else _read_torch(path)
     except MALFORMED as error:
         raise CheckpointError(f"{path} is damaged or not a weights file ({_first_line(error)})") from error

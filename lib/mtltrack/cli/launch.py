@@ -122,7 +122,8 @@ def torchrun_command(module: str, arguments: Sequence[str]) -> list[str]:
     if options.max_restarts < 0:
         raise ConfigError(f"--max-restarts is {options.max_restarts}; wanted 0 or more")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-    command += ["--max-restarts", str(options.max_restarts)]
+    if options.max_restarts > 0:
+        command += ["--max-restarts", str(options.max_restarts)]
     if options.mode == MULTI_NODE:
         machines, number = options.world_size, options.rank
         if machines is None or number is None or not 0 <= number < machines:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mtltrack.core.errors import CheckpointError
 from mtltrack.core.seal import check_seal
 from mtltrack.models.inert_pickle import MALFORMED, InertUnpickler, read_member
+from mtltrack.models.safe_weights import read_safetensors
 
 HISTORY_PREFIXES = ("HIP.", "key_proj.", "key_comp.", "searchRegionFusion.")
 TEMPORAL_KEYS = ("backbone.temporal_pos_embed_x", "backbone.temporal_pos_embed_z")
@@ -44,8 +44,10 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
             f"no weights file at {path}; correct the path, or leave it empty to start from nothing"
         )
     try:
+        if path.suffix == ".safetensors":
+            return read_safetensors(path)
         check_seal(path)
-        content = {"net": load_file(path)} if path.suffix == ".safetensors" else _read_torch(path)
+        content = _read_torch(path)
     except MALFORMED as error:
         raise CheckpointError(f"{path} is damaged or not a weights file ({_first_line(error)})") from error
     if not isinstance(content, dict):

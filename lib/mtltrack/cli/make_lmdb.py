@@ -24,7 +24,8 @@ EXAMPLES = """examples (the names on the right are those that local.yaml and --u
   done
   python tools/make_lmdb.py my_videos my_videos_lmdb               FolderSequences reads it as its ROOT
 
-An interrupted run goes on where it stopped: start it again with the same arguments. Files that have the size
+The LMDB is written to <lmdb>.partial and gets its name when it is complete and checked. An interrupted run
+goes on where it stopped: start it again with the same arguments. Files that have the size
 and time of change they had when packed are kept unread; others are read, and written if bytes differ."""
 LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
 

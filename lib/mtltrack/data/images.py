@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from io import BytesIO
 
 import cv2
@@ -14,6 +16,7 @@ from mtltrack.data.stores import Store
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 IMAGE_FOLDERS = ("img", "imgs", "images", "color")  # where a sequence's folder may hold its images
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_NUMBERED = re.compile(r"(.*?)(\d+)(\.\w+)")
 _ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held; 5 to 8 swap rows and columns
 
 
@@ -48,6 +51,33 @@ def sequence_images(store: Store, folder: str = "") -> list[str]:
     raise DataError(
         f"{store.locate(folder)}: there are no images, nor below it in {', '.join(IMAGE_FOLDERS)}. Add them."
     )
+
+
+def with_missing(images: Sequence[str], count: int) -> list[str]:
+    """Put the keys of missing images between the others, where numbers leave no doubt about them.
+
+    So a frame is missed by its own name, and not the whole sequence. The first and the last image must be
+    there: without them nobody can tell where counting begins.
+
+    Args:
+        images: keys that end in numbers, in order.
+        count: how many there must be.
+
+    Returns:
+        `count` keys, or those that were given.
+    """
+    parts = [_NUMBERED.fullmatch(image) for image in images]
+    if len(images) >= count or not all(parts):
+        return list(images)
+    stems = {(part[1], part[3]) for part in parts if part}
+    by_number = {int(part[2]): image for part, image in zip(parts, images, strict=True) if part}
+    first, last = min(by_number), max(by_number)
+    width = {len(part[2]) for part in parts if part}
+    if len(stems) > 1 or len(width) > 1 or len(by_number) < len(images) or last - first + 1 != count:
+        return list(images)
+    ((head, tail),) = stems
+    digits = width.pop()
+    return [by_number.get(n, f"{head}{n:0{digits}d}{tail}") for n in range(first, last + 1)]
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:

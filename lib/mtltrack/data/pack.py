@@ -1,8 +1,9 @@
 """Packing a folder into an LMDB: relative paths as keys, file bytes as values.
 
-Interrupted packing goes on where it stopped. Beside the LMDB, `sources.mdb` holds the size and the time of
-change that each file had when it was packed: a file that still has both isn't read again; any other is, and
-is written unless its bytes are in the LMDB already.
+An LMDB is written under another name, `<target>.partial`, and gets its own when it is complete and checked:
+what stands at the target is never half of a data set. Interrupted packing goes on where it stopped. Beside
+the LMDB, `sources.mdb` holds the size and the time of change that each file had when it was packed: a file
+that still has both isn't read again; any other is, and is written unless its bytes are in the LMDB already.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from typing import NamedTuple
 import lmdb
 
 from mtltrack.core.errors import DataError
+from mtltrack.data.stores import DATA_FILE
 
 FIRST_MAP_SIZE = 1 << 30  # bytes; doubled whenever the LMDB is full
 BATCH_BYTES = 128 << 20  # written in one transaction
 MAX_KEY = 511  # bytes, LMDB's limit
 SOURCES = "sources.mdb"
+LOCKS = ("lock.mdb", f"{SOURCES}-lock")
+PARTIAL = ".partial"
 
 Progress = Callable[[str, int, int], None]
 """Called with a phase ("pack", "verify"), the files done and the files in all."""
@@ -105,11 +109,12 @@ def pack_folder(
     """Pack a folder, or go on with it, and check the result.
 
     What this run wrote or compared is read back and checked by SHA-256; files that are as they were when an
-    earlier run packed them, by size.
+    earlier run packed them, by size. An LMDB that is up to date already stays where it is; one that isn't is
+    moved to the partial name until it is.
 
     Args:
         folder: what to pack.
-        target: folder of the LMDB, made if needed.
+        target: folder of the LMDB, made when it is complete.
         verify_all: read every file once more and compare all values by SHA-256.
         progress: called as the work goes on.
         first_map_size: bytes that the LMDB may grow to before its limit is doubled.
@@ -118,23 +123,59 @@ def pack_folder(
         DataError: a file can't be read, the disk is full, or a value differs from its file; names it.
     """
     folder, target = Path(folder), Path(target)
+    partial = target.with_name(target.name + PARTIAL)
     if target.resolve().is_relative_to(folder.resolve()):
         raise DataError(
             f"the LMDB {target} lies within the folder {folder} that it packs. Put it beside the folder."
         )
     keys = list_files(folder)
-    target.mkdir(parents=True, exist_ok=True)
     try:
+        if (target / DATA_FILE).is_file():
+            if _is_up_to_date(target, folder, keys):
+                result = PackResult(files=len(keys), unchanged=len(keys))
+                with lmdb.open(str(target), readonly=True, lock=False) as environment:
+                    _verify(environment, folder, keys, result, verify_all, progress)
+                return result
+            _move_aside(target, partial)
+        partial.mkdir(parents=True, exist_ok=True)
         with (
-            lmdb.open(str(target), map_size=first_map_size, meminit=False) as environment,
-            lmdb.open(str(target / SOURCES), subdir=False, map_size=first_map_size) as sources,
+            lmdb.open(str(partial), map_size=first_map_size, meminit=False) as environment,
+            lmdb.open(str(partial / SOURCES), subdir=False, map_size=first_map_size) as sources,
         ):
             result = _write(environment, sources, folder, keys, progress)
             environment.sync(True)
             _verify(environment, folder, keys, result, verify_all, progress)
+        for name in LOCKS:
+            (partial / name).unlink(missing_ok=True)
+        partial.rename(target)
     except (lmdb.Error, OSError) as error:
-        raise DataError(f"packing {folder} into {target} failed: {error}. Run it again to go on.") from error
+        raise DataError(
+            f"packing {folder} into {target} failed: {error}. What is done so far lies in {partial}: make "
+            "room or correct what is wrong, and run it again to go on."
+        ) from error
     return result
+
+
+def _is_up_to_date(target: Path, folder: Path, keys: Sequence[str]) -> bool:
+    """Say whether every file is as it was when it was packed, without reading any."""
+    if not (target / SOURCES).is_file():
+        return False
+    with (
+        lmdb.open(str(target), readonly=True, lock=False) as environment,
+        lmdb.open(str(target / SOURCES), subdir=False, readonly=True, lock=False) as sources,
+        environment.begin(buffers=True) as values,
+        sources.begin() as stamps,
+    ):
+        return all(_unchanged(values, stamps, key, _Stamp.of(folder / key)) for key in keys)
+
+
+def _move_aside(target: Path, partial: Path) -> None:
+    if partial.exists():
+        raise DataError(
+            f"both {target} and {partial} are there, and neither is known to be the better one. Delete one "
+            "of them, and pack again."
+        )
+    target.rename(partial)
 
 
 def verify_lmdb(folder: str | Path, target: str | Path, progress: Progress = quiet) -> PackResult:
@@ -145,7 +186,7 @@ def verify_lmdb(folder: str | Path, target: str | Path, progress: Progress = qui
     """
     folder, target = Path(folder), Path(target)
     keys = list_files(folder)
-    if not (target / "data.mdb").is_file():
+    if not (target / DATA_FILE).is_file():
         raise DataError(f"there is no LMDB at {target}. Pack the folder first, without --verify-only.")
     with lmdb.open(str(target), readonly=True, lock=False) as environment:
         result = PackResult(files=len(keys), compared=len(keys))

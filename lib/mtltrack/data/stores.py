@@ -15,6 +15,8 @@ import lmdb
 
 from mtltrack.core.errors import DataError
 
+DATA_FILE = "data.mdb"
+
 
 class Store(Protocol):
     """Reads named byte strings. Objects can be pickled and used after a fork."""
@@ -69,7 +71,12 @@ class FolderStore:
     def list(self, prefix: str = "") -> list[str]:
         """Return the files and folders directly below `prefix`; [] when there is no such folder."""
         folder = self.root / prefix
-        return sorted(os.listdir(folder), key=natural_key) if folder.is_dir() else []
+        try:
+            return sorted(os.listdir(folder), key=natural_key) if folder.is_dir() else []
+        except OSError as error:
+            raise DataError(
+                f"{folder}: can't be listed ({error.strerror or error}). Correct the folder's permissions."
+            ) from error
 
     def locate(self, key: str) -> str:
         """Return the file's path."""
@@ -99,7 +106,7 @@ class _Environment:
 
     def _open(self) -> lmdb.Environment:
         try:
-            return lmdb.open(
+            handle = lmdb.open(
                 str(self.path),
                 subdir=self.path.is_dir(),
                 readonly=True,
@@ -108,7 +115,17 @@ class _Environment:
                 meminit=False,
             )
         except lmdb.Error as error:
-            raise DataError(f"can't open the LMDB {self.path} ({error}). Pack it again.") from error
+            raise DataError(f"{self.path}: can't be opened as LMDB ({error}). Pack it again.") from error
+        data_file = self.path / DATA_FILE if self.path.is_dir() else self.path
+        wanted = (handle.info()["last_pgno"] + 1) * handle.stat()["psize"]
+        found = data_file.stat().st_size
+        if found < wanted:  # reading what isn't there would kill the process
+            handle.close()
+            raise DataError(
+                f"{data_file}: the LMDB is cut off: it has {found} bytes of {wanted}. Copy it again, or pack "
+                "it again with tools/make_lmdb.py."
+            )
+        return handle
 
 
 @cache
@@ -125,7 +142,7 @@ class LmdbStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()
-        data_file = self.path / "data.mdb" if self.path.is_dir() else self.path
+        data_file = self.path / DATA_FILE if self.path.is_dir() else self.path
         if not data_file.is_file():
             raise DataError(
                 f"there is no LMDB at {self.path}. Correct the path, or pack the data set: "
@@ -134,8 +151,11 @@ class LmdbStore:
 
     def read(self, key: str) -> bytes:
         """Return the bytes of `key`; raises DataError when there is no such key."""
-        with _environment(self.path).begin() as transaction:
-            value = transaction.get(key.encode())
+        try:
+            with _environment(self.path).begin() as transaction:
+                value = transaction.get(key.encode())
+        except lmdb.Error as error:
+            raise DataError(f"{self.locate(key)}: can't be read ({error}). Pack it again.") from error
         if value is None:
             raise DataError(
                 f"{self.locate(key)}: doesn't exist. Pack the data set again with tools/make_lmdb.py: "
@@ -169,6 +189,6 @@ class LmdbStore:
 def open_store(path: str | Path) -> Store:
     """Return a store for a folder of files or for an LMDB, whichever `path` is."""
     path = Path(path)
-    if path.is_file() or (path / "data.mdb").is_file():
+    if path.is_file() or (path / DATA_FILE).is_file():
         return LmdbStore(path)
     return FolderStore(path)

@@ -10,7 +10,7 @@ from typing import Any
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from mtltrack.core.errors import TrainingError
+from mtltrack.core.errors import DataError, TrainingError
 from mtltrack.core.types import Clip
 from mtltrack.data.faults import FaultLog
 from mtltrack.training.averages import Averages
@@ -94,7 +94,7 @@ class EpochReport:
             self._samples += clip.batch_size
         size = sum(clip.batch_size for clip in clips) * world_size()
         self._largest_step = max(self._largest_step, size)
-        self.faults.check_early(self.max_bad_fraction, self.place.steps * self._largest_step)
+        self._check_early()
         for task, measured in result.measured.items():
             self._labelled[task] = measured + self._labelled.get(task, 0)
         if result.refused is None:
@@ -108,6 +108,14 @@ class EpochReport:
         self.monitors.tell(lambda monitor: monitor.step())
         if step % self.print_interval == 0 or step == self.place.steps:
             self._report(step, rates)
+
+    def _check_early(self) -> None:
+        try:
+            self.faults.check_early(self.max_bad_fraction, self.place.steps * self._largest_step)
+        except DataError:
+            records = self.faults.records()
+            self.monitors.tell(lambda monitor: monitor.faults(TRAIN, self.place.epoch, records))
+            raise
 
     def _report(self, step: int, rates: Mapping[str, float]) -> None:
         now = time.perf_counter()

@@ -22,7 +22,7 @@ from mtltrack.core.errors import ConfigError, DataError, did_you_mean
 from mtltrack.core.registry import DATASETS
 from mtltrack.data.annotations import decode_text, same_count
 from mtltrack.data.datasets.base import StoredSequences, present
-from mtltrack.data.images import sequence_images
+from mtltrack.data.images import sequence_images, with_missing
 from mtltrack.data.labels import (
     attributes_of,
     condition_labels,
@@ -121,6 +121,7 @@ class FolderSequences(StoredSequences):
         images = sequence_images(self.store, folder)
         key = self._entries[i].boxes_key
         boxes, _ = self._boxes(self.store, key)
+        images = with_missing(images, len(boxes))
         same_count(self.store.locate(key), len(boxes), f"the folder of {images[0]}", len(images))
         first, last = self.ranges.get(self.names[i], (1, len(images)))
         if last > len(images):

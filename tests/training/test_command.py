@@ -19,7 +19,7 @@ from mtltrack.cli.train_setup import keep_schedule, make_stages, precision_of, t
 from mtltrack.core.config import config_from_dict, load_config
 from mtltrack.core.errors import ConfigError
 from mtltrack.data.synthetic.sequences import SyntheticSequences
-from mtltrack.training.trainer import Trainer
+from mtltrack.training.saving import Saver
 
 YAML = """
 DATA:
@@ -87,18 +87,18 @@ def test_a_whole_run_writes_checkpoints_a_log_and_says_where(project, capsys):
 def test_interrupting_and_resuming_changes_nothing(project, capsys, monkeypatch):
     assert main(command("--resume", "never")) == 0
     capsys.readouterr()
-    save = Trainer._save
+    save = Saver.after_epoch
 
-    def interrupt(self, current):
-        save(self, current)
-        if self.position.epoch == 1:
+    def interrupt(self, current, last, stop):
+        save(self, current, last, stop)
+        if self.trainer.position.epoch == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "_save", interrupt)
+    monkeypatch.setattr(Saver, "after_epoch", interrupt)
     parts = ["--script", "ostrack", "--config", "mini", "--save_dir", "parts"]
     assert main(parts) == 130
     assert "training failed: interrupted; the same command goes on" in capsys.readouterr().err
-    monkeypatch.setattr(Trainer, "_save", save)
+    monkeypatch.setattr(Saver, "after_epoch", save)
     assert main(parts) == 0
     assert "1 of 2 epochs are done" in capsys.readouterr().out
     name = "checkpoints/train/ostrack/mini/OSTrack_ep0002.pth.tar"
@@ -116,17 +116,17 @@ def test_a_run_with_a_loader_process_goes_on_bit_for_bit(project, capsys, monkey
     options = ["--cfg-options", "TRAIN.NUM_WORKER=1", "TRAIN.STAGE2_EPOCHS=2", "TRAIN.VAL_EPOCH_INTERVAL=1"]
     options += ["TRAIN.DROP_PATH_RATE=0.2", "TASKS.cls.DROPOUT=0.5"]
     assert main(command(*options)) == 0
-    save = Trainer._save
+    save = Saver.after_epoch
 
-    def interrupt(self, current):
-        save(self, current)
-        if self.position.epoch == 2:
+    def interrupt(self, current, last, stop):
+        save(self, current, last, stop)
+        if self.trainer.position.epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "_save", interrupt)
+    monkeypatch.setattr(Saver, "after_epoch", interrupt)
     parts = ["--script", "ostrack", "--config", "mini", "--save_dir", "parts", *options]
     assert main(parts) == 130
-    monkeypatch.setattr(Trainer, "_save", save)
+    monkeypatch.setattr(Saver, "after_epoch", save)
     assert main(parts) == 0
     assert "2 of 3 epochs are done" in capsys.readouterr().out
     name = "checkpoints/train/ostrack/mini/OSTrack_ep0003.pth.tar"
@@ -253,9 +253,12 @@ def test_several_processes_are_started_from_a_list_of_arguments():
 @pytest.mark.parametrize(("returned", "status"), [(0, 0), (3, 3), (-9, 137)])
 def test_the_status_of_the_processes_is_passed_on(monkeypatch, returned, status):
     class Done:
-        returncode = returned
+        send_signal = None
 
-    monkeypatch.setattr(launch_module.subprocess, "run", lambda command, check: Done())
+        def wait(self):
+            return returned
+
+    monkeypatch.setattr(launch_module.subprocess, "Popen", lambda command, **_: Done())
     assert launch("m", ["--mode", "multiple", "--nproc_per_node", "1"]) == status
 
 

@@ -152,6 +152,7 @@ def test_a_folder_in_got10ks_layout_counts_from_zero(tmp_path: Path, mark: str) 
     images(folder, range(1, 4), 8)
     boxes_file(folder / "groundtruth.txt", 3)
     (folder / mark).write_text("0\n1\n0\n" if mark == "absence.label" else "[METAINFO]\n")
+    (folder / "cover.label").write_text("8\n0\n4\n")
     (tmp_path / "world" / "train" / "list.txt").write_text("GOT-10k_Train_000001\n")
     found = load_benchmark(str(tmp_path / "world" / "train")).sequences[0]
     assert not found.one_based and [path.stem for path in found.frames] == [
@@ -161,6 +162,7 @@ def test_a_folder_in_got10ks_layout_counts_from_zero(tmp_path: Path, mark: str) 
     ]
     if mark == "absence.label":
         assert found.visible is not None and found.visible.tolist() == [True, False, True]
+    assert found.cover is not None and found.cover.tolist() == [8, 0, 4]
     with pytest.raises(DataError, match=r"no sequence found .* Did you mean '.*world/train'\?"):
         load_benchmark(str(tmp_path / "world"))
 

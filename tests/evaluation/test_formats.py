@@ -242,6 +242,35 @@ def test_what_is_no_ground_truth(tmp_path: Path) -> None:
         load_truths(path, tmp_path / "none")
 
 
+def test_ground_truth_in_the_layouts_of_got10k_and_otb(tmp_path: Path) -> None:
+    place = tmp_path / "val"
+    for name, files in {
+        "v1": {
+            "groundtruth.txt": "1,2,3,4\n5,6,7,8\n",
+            "absence.label": "0\n1\n",
+            "cover.label": "8\n0\n",
+        },
+        "Jogging": {
+            "groundtruth_rect.1.txt": "1 2 3 4\n",
+            "groundtruth_rect.2.txt": "2 2 3 4\n",
+            "attrs.txt": "OCC,DEF",
+        },
+    }.items():
+        (place / name).mkdir(parents=True)
+        for file, text in files.items():
+            (place / name / file).write_text(text)
+    (place / "list.txt").write_text("v1\n")  # names, no boxes
+    truths = {truth.name: truth for truth in load_truths(place)}
+    assert list(truths) == ["Jogging-1", "Jogging-2", "v1"]
+    assert truths["Jogging-2"].boxes_xywh[0, 0] == 2.0 and truths["Jogging-2"].attributes == {"OCC", "DEF"}
+    visible, cover = truths["v1"].visible, truths["v1"].cover
+    assert visible is not None and visible.tolist() == [True, False]
+    assert cover is not None and cover.tolist() == [8, 0]
+    (place / "v1" / "cover.label").write_text("8\n")
+    with pytest.raises(DataError, match=r"v1/cover\.label: has 1 entries, but the ground truth .* has 2"):
+        load_truths(place)
+
+
 def test_ground_truth_in_folders_with_and_without_images(tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "a.txt").write_text("1,2,3,4\n5,6,7,8\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +57,51 @@ def test_missing_results(perfect: ResultFolder, tmp_path: Path) -> None:
 
 def test_other_lengths(perfect: ResultFolder) -> None:
     write_results(perfect, "a", walk(3, step=5), [0.1] * 3)
+    write_results(perfect, "b", walk(5, step=0), [0.1] * 5)
     with pytest.raises(
-        DataError, match=r"a\.txt' holds 3 boxes, the ground truth of 'a' 4.*--frames.*--allow-partial"
+        DataError,
+        match=r"t: 2 of 2 results have another number of boxes .* 'a' 3 of 4 \('.*/a\.txt'\), "
+        r"'b' 5 of 2 \('.*/b\.txt'\)\. .*--frames.*--without.*--allow-partial",
     ):
         evaluate(TRUTHS, {"t": perfect}, Rules())
     report = evaluate(TRUTHS, {"t": perfect}, Rules(allow_partial=True))[0]
-    assert report.sequences["a"]["mIoU"] == 0.75
+    assert report.sequences["a"]["mIoU"] == 0.75 and report.sequences["b"]["mIoU"] == 1.0
+    assert [re.sub(r" \('.*?'\)", "", note) for note in report.notes] == [
+        "t: boxes of 'a' 3 of 4: the frames that lack count as misses",
+        "t: boxes of 'b' 5 of 2: cut to the ground truth",
+    ]
+
+
+def test_of_many_other_lengths_the_first_are_listed(tmp_path: Path) -> None:
+    folder = ResultFolder(tmp_path)
+    truths = [Truth(f"s{number:02d}", walk(3)) for number in range(25)]
+    for truth in truths:
+        write_results(folder, truth.name, walk(2), [0.1] * 2)
+    with pytest.raises(DataError, match=r"25 of 25 results .*'s19' 2 of 3 \('[^']*'\), \.\.\.\. Was"):
+        evaluate(truths, {"t": folder}, Rules())
+    (report,) = evaluate(truths, {"t": folder}, Rules(allow_partial=True))
+    assert "'s24' 2 of 3" in report.notes[0]
+
+
+def test_absent_targets_of_got10k_count_by_their_boxes_as_published(tmp_path: Path) -> None:
+    boxes = walk(20, step=0)
+    boxes[5:, 0] += 20  # behind something, where the tracker doesn't follow
+    folder = ResultFolder(tmp_path)
+    write_results(folder, "a", walk(20, step=0), [0.1] * 20)
+    absent = Truth("a", boxes, visible=np.arange(20) < 5, cover=np.where(np.arange(20) < 5, 8, 0))
+    plain, published = (
+        evaluate([absent], {"t": folder}, Rules(protocol=name, ao=name == "got10k"))[0]
+        for name in ("otb", "got10k")
+    )
+    # 5 frames of 20 with an overlap of 1, which is above 20 of 21 thresholds; the others are misses
+    for report in (plain, published):
+        assert report.mean["AUC"] == pytest.approx(5 / 20 * 20 / 21)
+    # two box sizes off: with the flags an error of -1, which counts as a hit, and no part of the mean overlap
+    assert (plain.mean["NormPrecision"], plain.mean["mIoU"]) == (1.0, 1.0)
+    assert (published.mean["NormPrecision"], published.mean["mIoU"]) == (0.25, 0.25)
+    assert published.mean["AO"] == 1.0 and len(published.failures["a"]) == 0
+    seen = evaluate([Truth("a", boxes)], {"t": folder}, Rules(protocol="got10k"))[0]
+    assert len(seen.failures["a"]) == 1  # where nothing says that the target is absent
 
 
 def test_errors_name_tracker_and_sequence(perfect: ResultFolder) -> None:

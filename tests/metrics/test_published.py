@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from mtltrack.metrics.batch import score_all
-from mtltrack.metrics.boxes import overlap, rect_iou
+from mtltrack.metrics.boxes import centre_error, overlap, rect_iou
 from mtltrack.metrics.got10k import score_all_got10k
 from mtltrack.metrics.preparation import Protocol
+from mtltrack.metrics.success import OVERLAP_THRESHOLDS
 from mtltrack.metrics.trackingnet import score_all_trackingnet
 
 # the toolbox leaves frames whose x, y, w or h isn't above 0 out of means, and takes -1 for their centre error
@@ -74,6 +75,24 @@ def test_published_struck_scores_as_the_files_stand(struck: Struck) -> None:
     # the other 95 are equal, with the two targets of Jogging and Skating2, David from 300 and Human4-2
     differing = struck.differing(scores.mean_overlaps)
     assert differing == {"Biker", "Crowds", "Board", "Twinnings", "Tiger1"}
+
+
+def test_published_struck_scores_without_the_short_result(struck: Struck) -> None:
+    kept = [index for index, name in enumerate(struck.names) if name != "ClifBar"]
+    predictions = [struck.predictions[index] for index in kept]
+    truths = [struck.truths[index] for index in kept]
+    mean = score_all(predictions, truths).mean()
+    assert (mean["AUC"], mean["Precision"]) == pytest.approx((0.4617, 0.6391), abs=0.001)
+    # an independent evaluation of 99 sequences gave .4622 and .6387: the tracker's own first boxes, most
+    # of which are a pixel or so off, in the place of the true ones
+    errors = [
+        (overlap(one, other), centre_error(one, other))
+        for one, other in zip(predictions, truths, strict=True)
+    ]
+    auc = np.mean([(found[:, None] > OVERLAP_THRESHOLDS).mean() for found, _ in errors])
+    assert (auc, np.mean([(far <= 20).mean() for _, far in errors])) == pytest.approx(
+        (0.4622, 0.6387), abs=5e-5
+    )
 
 
 def test_published_struck_differs_by_its_rule_and_ground_truth(struck: Struck) -> None:

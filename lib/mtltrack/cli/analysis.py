@@ -16,6 +16,7 @@ from mtltrack.cli.analysis_sources import (
     ranges_to_score,
     results_on,
     under_true_names,
+    without,
 )
 from mtltrack.cli.analysis_tables import (
     attribute_table,
@@ -26,7 +27,7 @@ from mtltrack.cli.analysis_tables import (
 )
 from mtltrack.cli.command import add_data_options, make_console, results_root, run_command, say
 from mtltrack.core.errors import DataError
-from mtltrack.evaluation.analysis import Analysis, analyse, show_worst
+from mtltrack.evaluation.analysis import MOST_PICTURES, Analysis, analyse, show_worst
 from mtltrack.evaluation.benchmarks import load_benchmark
 from mtltrack.evaluation.formats import load_truths
 from mtltrack.evaluation.labelled import check_folder, labelled_results
@@ -45,7 +46,7 @@ EXAMPLES = """examples:
       --frames Crossing=81:120 --frames Car4_0001-0250=181:250
   python tracking/analysis_results.py --trackers hiptrack/hiptrack_mtl --dataset world/val --labels world/val
   # results of any program: text, OTB's or pysot's JSON, the GOT-10k toolkit's folders
-  python tracking/analysis_results.py --results raw/STRUCK --ground-truth OTB100.json --allow-partial
+  python tracking/analysis_results.py --results raw/STRUCK --ground-truth OTB100.json --without ClifBar
   python tracking/analysis_results.py --results results/GOT-10k --ground-truth val --protocol got10k
 """
 PROTOCOLS = ("otb", "lasot", "uav", "got10k", "trackingnet")
@@ -138,6 +139,13 @@ def _add_rules(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="score the sequences that every tracker has; too long results are cut, too short ones padded",
     )
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        metavar="SEQ",
+        help="leave these sequences out, for every tracker",
+    )
     parser.add_argument("--baseline", action="store_true", help="also score holding the first box still")
 
 
@@ -153,7 +161,11 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         help=f"what to write, of {', '.join(KINDS)}; without it all, '--write' alone nothing",
     )
     parser.add_argument(
-        "--worst", type=int, default=4, metavar="N", help="worst frames a tracker in the HTML page (4)"
+        "--worst",
+        type=int,
+        default=4,
+        metavar="N",
+        help=f"worst frames a tracker in the HTML page (4); of all trackers together at most {MOST_PICTURES}",
     )
 
 
@@ -197,7 +209,6 @@ def _analyse(
         others = len(ranges) < len(benchmark.sequences)
         notes.append(f"frames: {listed}" + "; all of the other sequences" * others)
     protocol = arguments.protocol or benchmark.protocol
-    rules = rules_of(arguments, protocol, ao="got10k" in (protocol, dataset[:6]))
     truths = truths_of(benchmark)
     if arguments.dataset is None:  # whatever was tested, which may be one sequence of many
         tested = {
@@ -208,7 +219,7 @@ def _analyse(
             if folder.has(name)
         }
         truths = [truth for truth in truths if truth.name in tested]
-    _report(console, arguments, benchmark.name, truths, found, rules, root, notes)
+    _report(console, arguments, benchmark.name, truths, found, rules_of(arguments, protocol), root, notes)
 
 
 def _analyse_raw(console: Console, arguments: argparse.Namespace) -> None:
@@ -228,11 +239,11 @@ def _analyse_raw(console: Console, arguments: argparse.Namespace) -> None:
     if protocol == "otb" and all(truth.name.startswith("GOT-10k") for truth in truths):
         notes.append("these are sequences of GOT-10k: --protocol got10k adds AO and SR")
     name = given.resolve().name.removesuffix(".gz").removesuffix(".json")
-    rules = rules_of(arguments, protocol, ao=protocol == "got10k")
-    _report(console, arguments, name, truths, trackers, rules, root if root.is_dir() else root.parent, notes)
+    place = root if root.is_dir() else root.parent
+    _report(console, arguments, name, truths, trackers, rules_of(arguments, protocol), place, notes)
 
 
-def rules_of(arguments: argparse.Namespace, protocol: str, *, ao: bool) -> Rules:
+def rules_of(arguments: argparse.Namespace, protocol: str) -> Rules:
     """Return the scoring rules that the options ask for."""
     return Rules(
         protocol=protocol,
@@ -240,7 +251,7 @@ def rules_of(arguments: argparse.Namespace, protocol: str, *, ao: bool) -> Rules
         exclude_invalid=arguments.exclude_invalid,
         invalid_counts_as_hit=not arguments.correct_invalid,
         allow_partial=arguments.allow_partial,
-        ao=ao,
+        ao=protocol == "got10k",
     )
 
 
@@ -255,6 +266,8 @@ def _report(
     notes: list[str],
 ) -> None:
     """Score, print and write."""
+    truths, left_out = without(truths, arguments.without)
+    notes = [*notes, *left_out]
     results, renamed = under_true_names(trackers, truths)
     analysis = analyse(name, truths, results, rules, baseline=arguments.baseline, notes=[*notes, *renamed])
     analysis.tasks = score_all_tasks(arguments, truths, results)

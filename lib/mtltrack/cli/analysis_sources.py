@@ -85,6 +85,21 @@ def under_true_names(
     return found, notes
 
 
+def without(truths: Sequence[Truth], names: Collection[str]) -> tuple[list[Truth], list[str]]:
+    """Return the ground truth but for the sequences of `--without`, and a note that says so."""
+    known = [truth.name for truth in truths]
+    for name in names:
+        if name not in known:
+            raise DataError(
+                f"--without names '{name}', which is no sequence here.{did_you_mean(name, known)} "
+                f"Sequences: {', '.join(known[:20])}{', ...' * (len(known) > 20)}"
+            )
+    left = [truth for truth in truths if truth.name not in names]
+    if not left:
+        raise DataError("--without names every sequence; leave one")
+    return left, [f"left out by --without: {', '.join(names)}"] if names else []
+
+
 def group_by_dataset(trackers: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
     """Return data set -> the trackers whose results say that they were made from it."""
     groups: dict[str, dict[str, Path]] = {}

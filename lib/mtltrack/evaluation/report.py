@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from mtltrack.evaluation.benchmarks.sequence import Benchmark
 from mtltrack.evaluation.benchmarks.stored import Frame
 from mtltrack.metrics.batch import score_all
 from mtltrack.metrics.got10k import Size, score_all_got10k
-from mtltrack.metrics.preparation import Validity, match_length
+from mtltrack.metrics.preparation import Validity, match_length, protocol_for
 from mtltrack.metrics.robustness import Failures, find_failures
 from mtltrack.metrics.success import Curves, SequenceErrors, sequence_errors
 from mtltrack.metrics.trackingnet import score_all_trackingnet
@@ -25,8 +25,8 @@ from mtltrack.metrics.trackingnet import score_all_trackingnet
 Array = NDArray[np.float64]
 Scores = dict[str, float]
 
-COLUMNS = ("AUC", "OP50", "OP75", "Precision", "NormPrecision", "mIoU")
 BASELINE = "first box held still"
+MOST_LISTED = 20  # results of another length in an error; where they are allowed all are noted
 FRAME_WEIGHTED = ("AO", "SR50", "SR75")
 """Scores in whose mean a frame weighs the same, not a sequence."""
 
@@ -111,12 +111,14 @@ class Rules:
     ao: bool = False
 
     def errors(self, pred_xywh: Array, true_xywh: Array, visible: object) -> SequenceErrors:
-        """Compare the boxes of one sequence frame by frame."""
+        """Compare the boxes of one sequence frame by frame, to show where the target is lost: a frame in
+        which it is known to be hidden isn't valid, whatever the protocol makes of it in the scores.
+        """
         return sequence_errors(
             pred_xywh,
             true_xywh,
             visible,
-            protocol=self.protocol,
+            protocol=replace(protocol_for(self.protocol), uses_visibility=True),
             validity=self.validity,
             invalid_counts_as_hit=self.invalid_counts_as_hit,
         )
@@ -197,10 +199,10 @@ def evaluate(
         sizes = _image_sizes(chosen)  # once, not for every tracker
     reports = []
     for name, results in trackers.items():
-        lengths: list[str] = []
-        predictions = {truth.name: _read(results, truth, rules, lengths) for truth in chosen}
+        predictions = {truth.name: results.read(truth.name) for truth in chosen}
+        lengths = _other_lengths(name, results, chosen, predictions, rules.allow_partial)
         report = _score(name, chosen, predictions, rules, sizes)
-        report.notes.extend([*notes, *(f"{name}: {note}" for note in lengths)])
+        report.notes.extend([*notes, *lengths])
         speeds = [results.fps(truth.name) for truth in chosen]
         report.mean["FPS"] = _mean([speed for speed in speeds if speed is not None])
         reports.append(report)
@@ -233,21 +235,31 @@ def _complete(
     return chosen, notes
 
 
-def _read(results: Results, truth: Truth, rules: Rules, notes: list[str]) -> Array:
-    """Return the boxes of one sequence; of another length than the truth only where the rules allow it."""
-    boxes, frames = results.read(truth.name), len(truth.boxes_xywh)
-    if len(boxes) == frames:
-        return boxes
-    text = (
-        f"'{results.where(truth.name)}' holds {len(boxes)} boxes, the ground truth of '{truth.name}' {frames}"
-    )
-    if not rules.allow_partial:
+def _other_lengths(
+    tracker: str,
+    results: Results,
+    truths: list[Truth],
+    predictions: Mapping[str, Array],
+    allow_partial: bool,
+) -> list[str]:
+    """Say which results have another length than the ground truth, where the rules allow it."""
+    short, long = [], []
+    for truth in truths:
+        found, wanted = len(predictions[truth.name]), len(truth.boxes_xywh)
+        if found != wanted:
+            text = f"'{truth.name}' {found} of {wanted} ('{results.where(truth.name)}')"
+            (short if found < wanted else long).append(text)
+    if (short or long) and not allow_partial:
+        all_of_them = [*short, *long]
+        listed = ", ".join(all_of_them[:MOST_LISTED]) + ", ..." * (len(all_of_them) > MOST_LISTED)
         raise DataError(
-            f"{text}. Was another range of frames tested (--frames)? --allow-partial cuts a longer result "
-            "and pads a shorter one"
+            f"{tracker}: {len(all_of_them)} of {len(truths)} results have another number of boxes than the "
+            f"ground truth: {listed}. Was another range of frames tested (--frames)? "
+            "--without SEQUENCE leaves sequences out; --allow-partial cuts longer results and counts the "
+            "frames that shorter ones lack as misses"
         )
-    notes.append(f"{text}: {'cut' if len(boxes) > frames else 'the frames that lack count as misses'}")
-    return boxes
+    parts = ((short, "the frames that lack count as misses"), (long, "cut to the ground truth"))
+    return [f"{tracker}: boxes of {', '.join(texts)}: {what}" for texts, what in parts if texts]
 
 
 def _image_sizes(truths: list[Truth]) -> list[Size | None]:

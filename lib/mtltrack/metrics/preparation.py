@@ -31,6 +31,7 @@ class Protocol:
         allow_nan_truth: rows of NaN in the ground truth are frames without a target instead of an error.
         pad_short: predictions shorter than the ground truth are padded with empty boxes instead of an error.
         needs_visibility: the benchmark can't be scored without visibility flags.
+        uses_visibility: visibility flags, where there are any, decide which frames are valid.
         invalid_centre_error: the centre error given to a frame without a valid target.
         hidden_is_miss: frames whose visibility flag is 0 have infinite centre errors.
     """
@@ -39,6 +40,7 @@ class Protocol:
     allow_nan_truth: bool = False
     pad_short: bool = True
     needs_visibility: bool = False
+    uses_visibility: bool = True
     invalid_centre_error: float = np.inf
     hidden_is_miss: bool = False
 
@@ -47,11 +49,13 @@ _SPECIAL = {
     # QUIRK: centre error -1 is below every threshold, so a UAV frame without a target counts as precise.
     "uav": Protocol("uav", allow_nan_truth=True, invalid_centre_error=-1.0),
     "lasot": Protocol("lasot", pad_short=False, needs_visibility=True, hidden_is_miss=True),
+    # the published analysis takes every frame of GOT-10k by its box alone; AO and SR have a rule of their own
+    "got10k": Protocol("got10k", uses_visibility=False),
 }
 
 
 def protocol_for(benchmark: str) -> Protocol:
-    """Return the rules for a benchmark's name; every name but `lasot` and `uav` has the common ones."""
+    """Return the rules for a benchmark's name; all but `lasot`, `uav` and `got10k` have the common ones."""
     return _SPECIAL.get(benchmark, Protocol(benchmark))
 
 

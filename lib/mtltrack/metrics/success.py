@@ -78,7 +78,8 @@ def sequence_errors(
         pred_xywh: (M, 4) predictions, pixels.
         true_xywh: (N, 4) ground truth, pixels; frame 0 is where the tracker was started and is taken from
             here.
-        visible: (N,) flags, 0 where the target is hidden or absent; None when unknown.
+        visible: (N,) flags, 0 where the target is hidden or absent; None when unknown. The published
+            analysis has none of `got10k`, by whose rules they don't count.
         protocol: the benchmark whose rules hold.
         validity: "size": a true box with w, h > 0 is a target (OSTrack); "all": x, y, w and h must be > 0.
         invalid_counts_as_hit: True reproduces the published analysis, in which a frame without a valid target
@@ -99,7 +100,7 @@ def errors_of_rows(
 ) -> SequenceErrors:
     """Compare the boxes of prepared sequences frame by frame, see `sequence_errors`."""
     pred, truth = rows.pred_xywh, rows.true_xywh
-    valid = valid_frames(truth, rows.visible, validity)
+    valid = valid_frames(truth, rows.visible if rules.uses_visibility else None, validity)
     errors = SequenceErrors(
         overlap(pred, truth), centre_error(pred, truth), normalised_centre_error(pred, truth), valid
     )

@@ -10,10 +10,11 @@ published code calls ltrval.
     <root>/train/...                         the same as val
     <root>/got10k_val_split.txt              for ltrval: the lines of its sequences in train/list.txt, from 0
 
-Without `list.txt` the folders are the list (not for ltrval). A frame is visible where `absence.label` is 0;
-AO and SR leave out frames whose cover is 0. The list of ltrval isn't part of this package: it is
-`ltr/data_specs/got10k_val_split.txt` of pytracking. Results of all splits go to the sub-folder `got10k`;
-those of the test split are scored by its server.
+Without `list.txt` the folders are the list (not for ltrval). AUC and precision take every
+frame by its box, as the published analysis does, whatever `absence.label` says; an absent target isn't
+counted as lost. AO and SR leave out frames whose cover is 0. The list of ltrval isn't part of this package:
+it is `ltr/data_specs/got10k_val_split.txt` of pytracking. Results of all splits go to the sub-folder
+`got10k`; those of the test split are scored by its server.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from mtltrack.data.datasets.got10k import read_split
 from mtltrack.evaluation.benchmarks.collection import Collection
-from mtltrack.evaluation.benchmarks.reading import image_files, read_flags
+from mtltrack.evaluation.benchmarks.reading import image_files, read_got10k_flags
 from mtltrack.evaluation.benchmarks.sequence import Benchmark
 from mtltrack.evaluation.results import read_boxes
 
@@ -52,7 +53,7 @@ def load_ltrval(root: Path) -> Benchmark:
 
 
 def _load(split: str, root: Path, place: Path) -> Benchmark:
-    collection = Collection(f"got10k_{split}", root, LAYOUTS[split])
+    collection = Collection(f"got10k_{split}", root, LAYOUTS[split], "got10k")
     names = _names(collection, split, place)
     lacking = []
     for name in names:
@@ -65,12 +66,7 @@ def _load(split: str, root: Path, place: Path) -> Benchmark:
         if split == "test":  # further lines, where somebody wrote them, aren't ground truth
             collection.add(name, images, boxes[:1], folder=folder)
             continue
-        labels = {}
-        if (folder / "absence.label").is_file():
-            labels["visible"] = read_flags(folder / "absence.label", len(boxes)) == 0
-        if (folder / "cover.label").is_file():
-            labels["cover"] = read_flags(folder / "cover.label", len(boxes))
-        collection.add(name, images, boxes, folder=folder, **labels)
+        collection.add(name, images, boxes, folder=folder, **read_got10k_flags(folder, len(boxes)))
     collection.lacking(lacking, len(names))
     if collection.sequences and len(names) != SEQUENCES.get(split, len(names)):
         collection.count(SEQUENCES[split])

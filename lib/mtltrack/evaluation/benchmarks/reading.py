@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence as Items
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,26 @@ def read_flags(path: Frame, frames: int) -> NDArray[np.int64]:
     return parse_flags(decode_text(data, str(path)), str(path), frames, "the ground truth beside it")
 
 
+def read_got10k_flags(folder: Path, frames: int) -> dict[str, NDArray[Any]]:
+    """Return what GOT-10k says of each frame of a sequence, where its files are there.
+
+    Returns:
+        "visible" (frames,) bool, False where `absence.label` says that the target is absent, and "cover"
+        (frames,) int64, from 0 (hidden) to 8 (fully visible), of `cover.label`.
+    """
+    found: dict[str, NDArray[Any]] = {}
+    if (path := folder / "absence.label").is_file():
+        found["visible"] = read_flags(path, frames) == 0
+    if (path := folder / "cover.label").is_file():
+        found["cover"] = read_flags(path, frames)
+    return found
+
+
 def with_side_files(sequence: Sequence) -> Sequence:
     """Return a sequence with what else lies in its folder.
 
-    `zones.json` holds zones, `<sequence>.jsonl` time stamps, `attrs.txt` attributes (OTB's layout), and
-    `absence.label` (GOT-10k's layout) says in which frames the target is absent.
+    `zones.json` holds zones, `<sequence>.jsonl` time stamps, `attrs.txt` attributes (OTB's layout);
+    `absence.label` and `cover.label` (GOT-10k's layout) say in which frames the target is absent or hidden.
 
     Raises:
         DataError: one of the files can't be read or doesn't fit; it names file and line.
@@ -71,15 +87,13 @@ def with_side_files(sequence: Sequence) -> Sequence:
     folder = sequence.folder
     if folder is None:
         return sequence
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {**read_got10k_flags(folder, len(sequence))}
     if (folder / "zones.json").is_file():
         found["zones"] = read_zones(folder / "zones.json")
     if (path := folder / f"{sequence.name}.jsonl").is_file():
         found["timestamps"] = _timestamps(path, sequence)
     if (path := folder / "attrs.txt").is_file():
         found["attributes"] = read_attribute_names(path)
-    if (path := folder / "absence.label").is_file():
-        found["visible"] = read_flags(path, len(sequence)) == 0
     return replace(sequence, **found)
 
 
@@ -114,7 +128,13 @@ def folder_sequences(folder: Path) -> list[Sequence]:
     images = tuple(folder / key for key in sequence_images(FolderStore(folder))) if files else ()
     sequences = []
     for path in files:
-        target = re.search(r"\.(\d+)\.txt$", path.name)
-        name = f"{folder.name}-{target[1]}" if target and len(files) > 1 else folder.name
-        sequences.append(Sequence(name, images, read_boxes(path), folder=folder))
+        sequences.append(Sequence(target_name(folder, path, files), images, read_boxes(path), folder=folder))
     return sequences
+
+
+def target_name(folder: Path, path: Path, files: Items[Path]) -> str:
+    """Return what the sequence of one of a folder's `annotation_files` is called: as the folder, or
+    `<folder>-<k>` where there are several targets.
+    """
+    target = re.search(r"\.(\d+)\.txt$", path.name)
+    return f"{folder.name}-{target[1]}" if target and len(files) > 1 else folder.name

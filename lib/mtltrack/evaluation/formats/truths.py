@@ -11,7 +11,8 @@ import numpy as np
 from mtltrack.core.errors import DataError
 from mtltrack.data.images import IMAGE_FOLDERS, images_in
 from mtltrack.data.stores import FolderStore
-from mtltrack.evaluation.benchmarks.reading import annotation_files
+from mtltrack.evaluation.benchmarks.attributes import read_attribute_names
+from mtltrack.evaluation.benchmarks.reading import annotation_files, read_got10k_flags, target_name
 from mtltrack.evaluation.formats.content import boxes_of, is_json, parse_json, read_text
 from mtltrack.evaluation.report import Truth
 from mtltrack.evaluation.results import parse_boxes
@@ -21,8 +22,9 @@ def load_truths(path: Path, images: Path | None = None) -> list[Truth]:
     """Return the ground truth that `--ground-truth` names.
 
     Args:
-        path: a folder of `<seq>.txt` or of `<seq>/groundtruth*.txt` (then with the images beside it, where
-            there are as many as boxes), or a JSON file, packed by gzip or not:
+        path: a folder of `<seq>.txt` or of `<seq>/groundtruth*.txt` (then with what lies beside it: images,
+            where there are as many as boxes, `attrs.txt`, `absence.label` and `cover.label`), or a JSON file,
+            packed by gzip or not:
             `{seq: {"gt_rect": [[x, y, w, h], ...], "img_names": [...], "attr": [...]}}`.
         images: `img_names` are below it, or the sequences' images in `<seq>/`; without it below the folder of
             the ground truth. Images that aren't there are only missing in the report.
@@ -40,20 +42,32 @@ def load_truths(path: Path, images: Path | None = None) -> list[Truth]:
 
 
 def _from_folder(folder: Path, images: Path | None) -> list[Truth]:
-    files = {item.stem: item for item in sorted(folder.glob("*.txt"))}
-    if not files:
-        for place in sorted(item for item in folder.iterdir() if item.is_dir()):
-            found = annotation_files(place)
-            files.update({place.name: found[0]} if len(found) == 1 else {})
+    files = {
+        target_name(place, file, found): file
+        for place in sorted(item for item in folder.iterdir() if item.is_dir())
+        for found in [annotation_files(place)]
+        for file in found
+    }
+    # beside folders of sequences a text file is a list of them
+    files = files or {item.stem: item for item in sorted(folder.glob("*.txt"))}
     if not files:
         raise DataError(f"'{folder}' holds neither <seq>.txt nor <seq>/groundtruth.txt")
-    truths = []
-    for name, file in files.items():
-        boxes = parse_boxes(read_text(file), file)
-        place = folder / name if images is None else images / name
-        frames = _images_of(place) if place.is_dir() else ()
-        truths.append(Truth(name, boxes, frames=frames if len(frames) == len(boxes) else ()))
-    return truths
+    return [_from_file(name, file, folder, images) for name, file in files.items()]
+
+
+def _from_file(name: str, file: Path, folder: Path, images: Path | None) -> Truth:
+    boxes = parse_boxes(read_text(file), file)
+    own = None if file.parent == folder else file.parent
+    place = (own or folder / name) if images is None else images / (name if own is None else own.name)
+    frames = _images_of(place) if place.is_dir() else ()
+    attributes = own / "attrs.txt" if own is not None else None
+    return Truth(
+        name,
+        boxes,
+        frames=frames if len(frames) == len(boxes) else (),
+        attributes=read_attribute_names(attributes) if attributes and attributes.is_file() else frozenset(),
+        **({} if own is None else read_got10k_flags(own, len(boxes))),
+    )
 
 
 def _images_of(folder: Path) -> tuple[Path, ...]:

@@ -142,6 +142,43 @@ def test_another_rate_on_resuming_is_refused_by_name(project, capsys):
     assert "TRAIN.STAGE1_LR in stage 'heads': was 0.001, is 0.01" in last and "--resume never" in last
 
 
+def test_a_damaged_newest_state_costs_an_epoch_and_no_more(project, capsys):
+    options = [
+        "--cfg-options",
+        "TRAIN.EMA=0.5",
+        "TRAIN.SAVE_BEST.METRIC=total",
+        "TRAIN.SAVE_INTERVAL_STEPS=1",
+    ]
+    assert main(command(*options, "TRAIN.KEEP_RESUME=4")) == 0
+    said = capsys.readouterr().out
+    assert re.search(
+        r"configuration: sha256 [0-9a-f]{16}, seed 42\ndata TRAIN SyntheticSequences: 2 sequences, ", said
+    )
+    assert "val_ema 2: total" in said and "best total so far: " in said
+    folder = project / "out" / "checkpoints" / "train" / "ostrack" / "mini"
+    names = ["ep0001", "ep0001_ema", "ep0002", "ep0002_ema", "best"]
+    before = {
+        name: torch.load(folder / f"OSTrack_{name}.pth.tar", weights_only=True)["net"] for name in names
+    }
+    newest = folder / "OSTrack_ep0002.resume.pt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    assert main(command(*options)) == 0
+    said = capsys.readouterr().out
+    older = "OSTrack_ep0001_step00000003.resume.pt"
+    assert f"WARNING: {newest.relative_to(project)}" in said and f"the state before it, {older}" in said
+    assert "1 of 2 epochs are done, and 1 steps of the next; step 3 of the run, stage 'joint'" in said
+    assert f"moved the states newer than {older} to " in said
+    assert "setting changed since then: TRAIN.KEEP_RESUME was 4, is 2" in said
+    for name, net in before.items():
+        after = torch.load(folder / f"OSTrack_{name}.pth.tar", weights_only=True)["net"]
+        assert all(torch.equal(value, after[key]) for key, value in net.items()), name
+    assert sorted(file.name for file in folder.glob("*.resume.pt")) == [older, newest.name]
+    assert main(command(*options, "TRAIN.BATCH_SIZE=2")) == 1
+    assert "TRAIN.BATCH_SIZE: was 4, is 2" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_starting_afresh_moves_the_checkpoints_of_the_run_before(project, capsys):
     assert main(command()) == 0
     capsys.readouterr()

@@ -3,9 +3,9 @@
     python tools/scaling.py measure --script ostrack --config ostrack_tiny --processes 1 2
     python tools/scaling.py model --parameters 92.4e6 --step 0.5 --bandwidth 100e9 12.5e9 1.25e9
 
-`measure` trains some steps with a thread a process, the batch of a step being the same, and takes the median
-of the samples a second. `model` adds the time of a ring all-reduce of the gradients to that of a step: the two
-don't overlap, because the gradients are exchanged when all of them are there.
+`measure` trains some steps with a thread a process, the batch of a step being the same, and takes the
+median of the samples a second. `model` adds the time of a ring all-reduce of the gradients to that of a step:
+the two don't overlap, because the gradients are exchanged when all of them are there.
 """
 
 from __future__ import annotations

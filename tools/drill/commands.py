@@ -131,18 +131,43 @@ def killed_once(folder: Path, run: str, sign: str, *options: str) -> tuple[int, 
     Returns:
         The command's status, and whether a process was killed.
     """
-    process = start(
-        folder, run, "--mode", "multiple", "--nproc_per_node", "2", "--max-restarts", "1", *options
-    )
-    killed = False
+    options = ("--mode", "multiple", "--nproc_per_node", "2", "--max-restarts", "1", *options)
+    process = start(folder, run, *options)
+    killed = signalled(process, folder, run, sign, signal.SIGKILL)
+    return finish(process), killed
+
+
+def stopped(folder: Path, run: str, sign: str, seconds: float) -> tuple[int, float]:
+    """Run two processes and let the second one hang when the run says `sign`.
+
+    Args:
+        folder: see `prepare`.
+        run: its name.
+        sign: see `killed_once`.
+        seconds: --timeout.
+
+    Returns:
+        The command's status, and the seconds until the other process failed.
+    """
+    process = start(folder, run, "--mode", "multiple", "--nproc_per_node", "2", "--timeout", str(seconds))
+    signalled(process, folder, run, sign, signal.SIGSTOP)
+    begun = time.monotonic()
+    for _ in waiting(process):
+        if "training failed" in said(folder, run):
+            break
+    took = time.monotonic() - begun
+    return finish(process), took
+
+
+def signalled(process: subprocess.Popen[str], folder: Path, run: str, sign: str, number: int) -> bool:
+    """Send a signal to the second process of a run as soon as it says `sign`; tell whether it was sent."""
     for _ in waiting(process):
         if sign in said(folder, run):
-            workers = [pid for pid in descendants(process.pid) if environment(pid).get("LOCAL_RANK") == "1"]
-            for pid in workers[:1]:
-                os.kill(pid, signal.SIGKILL)
-                killed = True
-            break
-    return finish(process), killed
+            for pid in descendants(process.pid):
+                if environment(pid).get("LOCAL_RANK") == "1":
+                    os.kill(pid, number)
+                    return True
+    return False
 
 
 def waiting(process: subprocess.Popen[str], pause: float = 0.02) -> Iterator[None]:

@@ -133,4 +133,15 @@ def command_rows(folder: Path) -> list[Row]:
         same = same and commands.figures(folder, name)[-1:] == commands.figures(folder, "two")[-1:]
         found = "equal" if same else f"status {status[name]}, different"
         rows.append(Row(check, "weights and last validation equal bit for bit", found, same))
-    return rows
+    return [*rows, hang_row(folder)]
+
+
+def hang_row(folder: Path, seconds: float = 5.0) -> Row:
+    """Let one of two processes hang."""
+    status, took = commands.stopped(folder, "hangs", "epoch 2/3 step 1/2", seconds)
+    said = commands.said(folder, "hangs")
+    timed_out = "Timed out" in said or "timed out" in said
+    wanted = f"the other fails after {seconds:g} s, status not 0"
+    found = f"failed after {took:.0f} s, status {status}" + ("" if timed_out else ", not by its time")
+    passed = timed_out and status != 0 and took < 3 * seconds + 5
+    return Row(f"process stopped in epoch 2, --timeout {seconds:g}", wanted, found, passed)

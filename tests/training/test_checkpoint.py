@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from pathlib import Path
 
@@ -80,6 +81,15 @@ def test_plain_turns_relatives_of_plain_types_into_them_and_refuses_objects():
     assert found["c"] == "x" and found["d"].untyped_storage().nbytes() == 8 and not found["d"].requires_grad
     with pytest.raises(CheckpointError, match="plain types and tensors only; found object"):
         plain({"x": [object()]})
+
+
+def test_others_may_read_what_the_user_lets_them_read(folder):
+    before = os.umask(0o027)
+    try:
+        write_atomically({"x": 1}, folder.weights_file(1))
+    finally:
+        os.umask(before)
+    assert folder.weights_file(1).stat().st_mode & 0o777 == 0o640
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_rest(folder, monkeypatch):

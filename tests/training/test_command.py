@@ -14,11 +14,12 @@ from accelerate.state import AcceleratorState
 from mtltrack.cli import launch as launch_module
 from mtltrack.cli.build_data import build_clips, build_loaders
 from mtltrack.cli.launch import launch, torchrun_command
-from mtltrack.cli.train import build_parser, main
+from mtltrack.cli.train import build_parser, end, main
 from mtltrack.cli.train_setup import keep_schedule, make_stages, precision_of, train_settings
 from mtltrack.core.config import config_from_dict, load_config
 from mtltrack.core.errors import ConfigError
 from mtltrack.data.synthetic.sequences import SyntheticSequences
+from mtltrack.training.monitors import Monitor, Monitors, RunInfo
 from mtltrack.training.saving import Saver
 
 YAML = """
@@ -259,6 +260,21 @@ def test_a_failed_training_says_what_failed_in_its_last_line_and_has_a_status(pr
     assert main(command(*more)) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("training failed: ") and re.search(text, last), last
+
+
+def test_a_log_on_a_full_disk_does_not_hide_why_training_failed(capsys):
+    class Full(Monitor):
+        def failed(self, reason):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            raise OSError(28, "No space left on device")
+
+    info = RunInfo(Path("out"), "ostrack", "mini")
+    end(Monitors([Full(info)]), "CheckpointError: it can't be written")
+    assert "the log can't be written either: [Errno 28] No space left" in capsys.readouterr().err
+    with pytest.raises(OSError, match="No space left"):  # a run that went well says that its log is not whole
+        end(Monitors([Full(info)]), "")
 
 
 def test_an_unexpected_error_shows_its_traceback_and_fails(project, capsys, monkeypatch):

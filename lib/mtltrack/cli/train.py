@@ -188,9 +188,7 @@ def train(options: argparse.Namespace) -> int:
         failure = f"{type(error).__name__}: {error}"
         raise
     finally:
-        if failure:
-            monitors.tell(lambda monitor: monitor.failed(failure))
-        monitors.close()
+        end(monitors, failure)
     if accelerator.is_main_process and stopped is None:
         print(
             f"checkpoints  {folder.folder}\nlog          {info.log_file}\nTensorBoard  {info.tensorboard_dir}"
@@ -202,6 +200,18 @@ def train(options: argparse.Namespace) -> int:
     if stopped is not None:
         raise stopped
     return 0
+
+
+def end(monitors: Monitors, failure: str) -> None:
+    """Tell the monitors that training has ended, and how; a disk that is full mustn't hide the reason."""
+    try:
+        if failure:
+            monitors.tell(lambda monitor: monitor.failed(failure))
+        monitors.close()
+    except OSError as error:
+        if not failure:
+            raise
+        print(f"the log can't be written either: {error}", file=sys.stderr)
 
 
 def train_in(

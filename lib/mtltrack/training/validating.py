@@ -111,6 +111,8 @@ class Validator:
         return int(least)
 
     def _tell(self, group: str, found: Validation, position: Position) -> None:
+        if not self.monitors.monitors:
+            return  # another process tells, and nobody would look at what is drawn here
         epoch, step = position.epoch, position.step
         self.monitors.tell(lambda monitor: monitor.scalars(group, found.scalars, epoch, step))
         if found.images is not None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mtltrack.core.registry import HEADS
 from mtltrack.core.types import TaskOutput
 from mtltrack.tasks.cls import ClsHead
-from mtltrack.training import step as step_module
+from mtltrack.training import passes as passes_module
 from mtltrack.training.weighting import LossReport
 
 FILE = "tests/training/audit/faults.py"
@@ -376,7 +376,7 @@ def after_entering(small: Small, change: Callable[[Any], Any]) -> None:
 
 def total(small: Small, change: Callable[[LossReport], Tensor]) -> None:
     """Change the total that a step differentiates."""
-    real = step_module.total_loss
+    real = passes_module.total_loss
 
     def changed(*args: Any, **kwargs: Any) -> LossReport:
         report = real(*args, **kwargs)
@@ -386,7 +386,7 @@ def total(small: Small, change: Callable[[LossReport], Tensor]) -> None:
         run = current.runner.run
 
         def patched(*args: Any, **kwargs: Any) -> Any:
-            with mock.patch.object(step_module, "total_loss", changed):
+            with mock.patch.object(passes_module, "total_loss", changed):
                 return run(*args, **kwargs)
 
         current.runner.run = patched
@@ -396,7 +396,7 @@ def total(small: Small, change: Callable[[LossReport], Tensor]) -> None:
 
 @fault("lambda", "cls", message=("1 times, and lambda is 0.1",))
 def wrong_lambda(small: Small) -> None:
-    after_entering(small, lambda current: setattr(current.runner, "lambdas", {"cls": 1.0}))
+    after_entering(small, lambda current: setattr(current.runner.passes, "lambdas", {"cls": 1.0}))
 
 
 @fault("lambda", "cls", message=("0.01 times, and lambda is 0.1", "applied twice"))

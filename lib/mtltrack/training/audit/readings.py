@@ -52,20 +52,23 @@ def read(parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None
         gradients: by name; None where there is none. Names that are absent have none.
     """
     entries, zeros, bad = 0, 0, 0
-    finite: list[Tensor] = []
+    norms: list[float] = []
     for name, parameter in parameters.items():
         gradient = gradients.get(name)
         entries += parameter.numel()
         if gradient is None:
             zeros += parameter.numel()
             continue
-        ok = torch.isfinite(gradient)
-        bad += int((~ok).sum())
-        zeros += int((gradient == 0).sum())
-        finite.append(torch.where(ok, gradient, torch.zeros_like(gradient)))
-    norm, size = norm_of(finite), norm_of(parameters.values())
+        zeros += gradient.numel() - int(gradient.count_nonzero())
+        norm = norm_of([gradient])
+        if not math.isfinite(norm):  # mostly it is, and no copy is needed
+            ok = torch.isfinite(gradient)
+            bad += int((~ok).sum())
+            norm = norm_of([torch.where(ok, gradient, torch.zeros_like(gradient))])
+        norms.append(norm)
+    norm, size = math.hypot(*norms), norm_of(parameters.values())
     ratio = norm / size if size > 0 else math.nan
-    return Reading(norm, zeros / max(entries, 1), bad / max(entries, 1), bool(finite), ratio)
+    return Reading(norm, zeros / max(entries, 1), bad / max(entries, 1), bool(norms), ratio)
 
 
 class Verdict(Enum):

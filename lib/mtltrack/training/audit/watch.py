@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -145,15 +146,15 @@ class GradientWatch:
         if self.shared is None:
             return {}
         flat = {task: self._flat(found, self.shared) for task, found in gradients.items()}
-        vectors = {task: vector for task, vector in flat.items() if vector is not None}
-        names, values = list(vectors), {}
-        for i, one in enumerate(names):
-            for other in names[i + 1 :]:
-                sizes = norm_of([vectors[one]]) * norm_of([vectors[other]])
-                if sizes > 0 and math.isfinite(sizes):
-                    product = float((vectors[one].double() * vectors[other].double()).sum())
-                    values[f"conflict/{one}_{other}"] = product / sizes
-        return values
+        units: dict[str, Tensor] = {}
+        for task, vector in flat.items():
+            size = 0.0 if vector is None else norm_of([vector])
+            if vector is not None and size > 0 and math.isfinite(size):
+                units[task] = vector.double().div_(size)
+        return {
+            f"conflict/{one}_{other}": float(torch.dot(units[one], units[other]))
+            for one, other in combinations(units, 2)
+        }
 
     @staticmethod
     def _flat(found: Mapping[str, Tensor | None], shared: ModelStage) -> Tensor | None:

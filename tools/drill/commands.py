@@ -117,11 +117,20 @@ def two_processes(folder: Path, run: str, *options: str) -> int:
     return finish(start(folder, run, "--mode", "multiple", "--nproc_per_node", "2", *options))
 
 
-def two_hosts(folder: Path, run: str, *options: str) -> list[int]:
-    """Run one process on each of two hosts: two commands that meet at a port of the loopback address."""
+def two_hosts(folder: Path, run: str, *options: str, kill_at: str = "") -> list[int]:
+    """Run one process on each of two hosts: two commands that meet at a port of the loopback address.
+
+    Args:
+        folder: see `prepare`.
+        run: its name.
+        options: of both commands.
+        kill_at: what the run says when the process of the second host is killed; "" for never.
+    """
     common = ["--mode", "multi_node", "--nproc_per_node", "1", "--world-size", "2", "--ip", "127.0.0.1"]
     common += ["--port", str(free_port()), *options]
     hosts = [start(folder, run, *common, "--rank", str(rank)) for rank in range(2)]
+    if kill_at:
+        signalled(hosts[1], folder, run, kill_at, signal.SIGKILL, local_rank="0")
     return [finish(host) for host in hosts]
 
 
@@ -159,12 +168,14 @@ def stopped(folder: Path, run: str, sign: str, seconds: float) -> tuple[int, flo
     return finish(process), took
 
 
-def signalled(process: subprocess.Popen[str], folder: Path, run: str, sign: str, number: int) -> bool:
-    """Send a signal to the second process of a run as soon as it says `sign`; tell whether it was sent."""
+def signalled(
+    process: subprocess.Popen[str], folder: Path, run: str, sign: str, number: int, local_rank: str = "1"
+) -> bool:
+    """Send a signal to a process of a run as soon as the run says `sign`; tell whether it was sent."""
     for _ in waiting(process):
         if sign in said(folder, run):
             for pid in descendants(process.pid):
-                if environment(pid).get("LOCAL_RANK") == "1":
+                if environment(pid).get("LOCAL_RANK") == local_rank:
                     os.kill(pid, number)
                     return True
     return False

@@ -33,6 +33,7 @@ STEPS = {
 }
 ROUNDING = 1e-4  # of weights of about 1 after two steps
 BATCH = 8
+KILL_AT = "epoch 2/3 step 1/2"
 
 
 def run(short: bool, folder: Path) -> list[Row]:
@@ -120,12 +121,16 @@ def command_rows(folder: Path) -> list[Row]:
     status: dict[str, Any] = {
         "two": commands.two_processes(folder, "two"),
         "hosts": commands.two_hosts(folder, "hosts"),
-        "killed": commands.killed_once(folder, "killed", "epoch 2/3 step 1/2"),
+        "other": commands.two_hosts(folder, "other", "--max-restarts", "1", kill_at=KILL_AT),
+        "killed": commands.killed_once(folder, "killed", KILL_AT),
     }
-    whole = commands.weights(folder, "two")
     rows = [Row("--mode multiple --nproc_per_node 2", "status 0", str(status["two"]), status["two"] == 0)]
+    if status["two"] != 0:
+        return rows
+    whole = commands.weights(folder, "two")
     for name, check, ended in (
         ("hosts", "--mode multi_node, 2 hosts on loopback, against --mode multiple", [0, 0]),
+        ("other", "process of host 2 killed in epoch 2 with --max-restarts 1, against no kill", [0, 0]),
         ("killed", "process killed in epoch 2 with --max-restarts 1, against no kill", (0, True)),
     ):
         right = status[name] == ended
@@ -138,7 +143,7 @@ def command_rows(folder: Path) -> list[Row]:
 
 def hang_row(folder: Path, seconds: float = 5.0) -> Row:
     """Let one of two processes hang."""
-    status, took = commands.stopped(folder, "hangs", "epoch 2/3 step 1/2", seconds)
+    status, took = commands.stopped(folder, "hangs", KILL_AT, seconds)
     said = commands.said(folder, "hangs")
     timed_out = "Timed out" in said or "timed out" in said
     wanted = f"the other fails after {seconds:g} s, status not 0"

@@ -148,8 +148,8 @@ class Trainer:
 
         Raises:
             StoppedError: a signal asked to leave; a checkpoint was written.
-            TrainingError: a stage can't start, ten steps in a row weren't finite, or a task that was to learn
-                had no label in a whole epoch.
+            TrainingError: a stage can't start, too many steps in a row weren't finite, or a task that was to
+                learn had no label in a whole epoch.
             DataError: too many bad samples in an epoch.
         """
         self.monitors.tell(lambda monitor: monitor.start(self.position.step))

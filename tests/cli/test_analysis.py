@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mtltrack.cli import analysis
+from mtltrack.cli.command import show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluation"))
 from fake_trackers import walk, write_sequence
@@ -130,6 +133,28 @@ def test_options_that_do_not_fit(
     assert analysis.main(command(place, *kinds, *more)) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and re.search(message, error), error
+
+
+def test_boxes_are_scored_without_waiting_for_torch(place: Path) -> None:
+    code = (
+        "import sys; from mtltrack.cli import analysis; status = analysis.main(sys.argv[1:]); "
+        "sys.exit(status or ('torch' in sys.modules and 'torch was imported'))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *command(place, "--write", "csv")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0 and "written" in ended.stdout, ended.stderr
+
+
+def test_a_narrow_terminal_loses_no_column(capsys: pytest.CaptureFixture[str]) -> None:
+    table = analysis.mean_table("x", [], "AUC", {})
+    for number in range(12):
+        table.add_column(f"column{number}", no_wrap=True)
+    show(Console(width=40), table)
+    assert "column0" in (said := capsys.readouterr().out) and "column11" in said
 
 
 def test_lengths_that_differ(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,9 +20,8 @@ from mtltrack.data import (
     FaultLog,
     ViewSettings,
     build_loader,
-    collate,
 )
-from mtltrack.data.collate import clip_times, collate_labels
+from mtltrack.data.collate import clip_times, collate, collate_labels
 from mtltrack.data.datasets import Coco, FolderSequences
 from mtltrack.data.sampling import FrameChoice
 from mtltrack.data.sequences import SequenceDataset, SequenceInfo

@@ -13,8 +13,8 @@ from data_files import FRAMES, box_lines, box_of, make_folder, make_got10k, make
 from mtltrack.core.errors import ConfigError, DataError
 from mtltrack.core.registry import DATASETS
 from mtltrack.data.datasets import Coco, FolderSequences, Got10k, ImagenetVid, Lasot, TrackingNet
-from mtltrack.data.datasets.lasot import lasot_test_names
 from mtltrack.data.pack import pack_folder
+from mtltrack.data.splits import lasot_test_names
 
 Made = Callable[[str], Path]
 BUILDERS: dict[str, Callable[[Path], object]] = {

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mtltrack.core.conditions import condition_names
-from mtltrack.data import ClipDataset, CropSettings, ViewSettings, collate
+from mtltrack.data import ClipDataset, CropSettings, ViewSettings
+from mtltrack.data.collate import collate
 from mtltrack.data.datasets import FolderSequences
 from mtltrack.data.transforms import RenderConditions
 from mtltrack.data.transforms.render_conditions import KINDS

@@ -12,8 +12,8 @@ from data_files import make_folder, write_text
 
 from mtltrack.core.errors import ConfigError, DataError
 from mtltrack.core.rle import encode_mask
-from mtltrack.data import ClipDataset, CropSettings, FaultLog, ViewSettings, collate
-from mtltrack.data.collate import Sample, collate_labels
+from mtltrack.data import ClipDataset, CropSettings, FaultLog, ViewSettings
+from mtltrack.data.collate import Sample, collate, collate_labels
 from mtltrack.data.datasets import FolderSequences
 from mtltrack.data.labelled import LabelledSequences
 from mtltrack.data.sequences import PlateLabel, SequenceInfo

@@ -23,7 +23,7 @@ from mtltrack.evaluation.report import Results, Rules, Truth
 from mtltrack.evaluation.report_files import KINDS, as_json, save
 from mtltrack.evaluation.report_page import page_of
 from mtltrack.evaluation.results import ResultFolder, write_results
-from mtltrack.evaluation.task_scores import TaskScores
+from mtltrack.evaluation.task_tables import TaskScores
 
 STILL = walk(4, step=0)
 # boxes 10 wide, 5 to the right from frame 2 on: overlaps 1, 1/3, 1/3, 1/3. 20 of the 21 thresholds are below
@@ -169,6 +169,7 @@ def test_sequences_stand_side_by_side(analysis: Analysis) -> None:
     # the difference of the first less the second: 95.238 - 48.810
     assert re.search(r'<th>a</th><td data-value="4">4</td>.*data-value="46.4286">\+46.43</td>', text)
     assert '<td class="best bar" style="--share:95.2%" data-value="0.952381">95.24</td>' in text
+    assert "Norm. prec. AUC" in text
     one = page_of(Analysis("x", Rules(), analysis.reports[:1], "AUC", analysis.intervals, []), {})
     assert "first less second" not in one and "Is the difference" not in one
 

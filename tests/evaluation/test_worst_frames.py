@@ -106,3 +106,7 @@ def test_the_number_of_pictures_is_limited(tmp_path: Path) -> None:
     for each, shown in ((3, 6), (99, MOST_PICTURES), (0, 0)):
         show_worst(analysis, truths, trackers, each)
         assert len(analysis.worst) == shown
+    many = {f"t{number}": results for number in range(MOST_PICTURES + 1)}
+    analysis = analyse("mine", truths[:1], many, Rules())
+    show_worst(analysis, truths[:1], many, 4)
+    assert len(analysis.worst) == MOST_PICTURES + 1  # one each

@@ -25,18 +25,16 @@ from mtltrack.cli.analysis_tables import (
     sequence_table,
     task_table,
 )
-from mtltrack.cli.command import add_data_options, make_console, results_root, run_command, say
+from mtltrack.cli.command import add_data_options, make_console, results_root, run_command, say, show
 from mtltrack.core.errors import DataError
 from mtltrack.evaluation.analysis import MOST_PICTURES, Analysis, analyse, show_worst
 from mtltrack.evaluation.benchmarks import load_benchmark
 from mtltrack.evaluation.formats import load_truths
-from mtltrack.evaluation.labelled import check_folder, labelled_results
 from mtltrack.evaluation.provenance import load_records
 from mtltrack.evaluation.report import Results, Rules, Truth, truths_of
 from mtltrack.evaluation.report_files import KINDS, save
 from mtltrack.evaluation.results import ResultFolder
-from mtltrack.evaluation.task_scores import TaskScores, score_cls, score_tasks
-from mtltrack.metrics.classification import plot_confusion
+from mtltrack.evaluation.task_tables import TaskScores, TaskTables
 
 EXAMPLES = """examples:
   # every result below save_dir, on the data that it was made from
@@ -50,7 +48,6 @@ EXAMPLES = """examples:
   python tracking/analysis_results.py --results results/GOT-10k --ground-truth val --protocol got10k
 """
 PROTOCOLS = ("otb", "lasot", "uav", "got10k", "trackingnet")
-TaskTables = dict[str, dict[str, TaskScores]]  # task -> tracker -> scores
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -165,7 +162,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=4,
         metavar="N",
-        help=f"worst frames a tracker in the HTML page (4); of all trackers together at most {MOST_PICTURES}",
+        help=f"worst frames a tracker in the HTML page (4); of many trackers fewer, {MOST_PICTURES} in all",
     )
 
 
@@ -273,14 +270,7 @@ def _report(
     analysis.tasks = score_all_tasks(arguments, truths, results)
     _print(console, arguments, analysis)
     out = root if arguments.out is None else Path(arguments.out).expanduser()
-    confusions = {}
-    for tracker, scores in analysis.tasks.get("cls", {}).items():
-        assert scores.detail is not None
-        console.print(condition_table(tracker, scores.detail))
-        if arguments.write:
-            picture = out / f"conditions_{tracker.replace('/', '_')}.png"
-            matrix, names = scores.detail.confusion(), scores.detail.class_names
-            confusions[tracker] = plot_confusion(matrix, names, picture, tracker)
+    confusions = _draw_conditions(console, analysis.tasks.get("cls", {}), out if arguments.write else None)
     if arguments.conditions is not None:
         for tracker in results:
             if tracker not in analysis.tasks.get("cls", {}):
@@ -294,33 +284,58 @@ def _report(
 def _print(console: Console, arguments: argparse.Namespace, analysis: Analysis) -> None:
     for note in analysis.notes:
         say(console, f"note: {note}")
-    console.print(mean_table(analysis.benchmark, analysis.reports, analysis.score, analysis.intervals))
+    show(console, mean_table(analysis.benchmark, analysis.reports, analysis.score, analysis.intervals))
     for comparison in analysis.comparisons:
         say(console, comparison.words())
     if analysis.attributes:
-        console.print(attribute_table(analysis.attributes, analysis.score))
+        show(console, attribute_table(analysis.attributes, analysis.score))
     if arguments.per_sequence:
         for report in analysis.reports:
-            console.print(sequence_table(analysis.benchmark, report))
+            show(console, sequence_table(analysis.benchmark, report))
     for task, trackers in analysis.tasks.items():
-        console.print(task_table(task, trackers, arguments.per_sequence))
+        show(console, task_table(task, trackers, arguments.per_sequence))
+
+
+def _draw_conditions(
+    console: Console, trackers: Mapping[str, TaskScores], out: Path | None
+) -> dict[str, Path]:
+    """Print the table of scene conditions of each tracker; return its picture, in `out` if that is given."""
+    pictures = {}
+    for tracker, scores in trackers.items():
+        from mtltrack.metrics.classification import plot_confusion
+
+        assert scores.detail is not None
+        show(console, condition_table(tracker, scores.detail))
+        if out is not None:
+            picture = out / f"conditions_{tracker.replace('/', '_')}.png"
+            matrix, names = scores.detail.confusion(), scores.detail.class_names
+            pictures[tracker] = plot_confusion(matrix, names, picture, tracker)
+    return pictures
 
 
 def score_all_tasks(
     arguments: argparse.Namespace, truths: Sequence[Truth], trackers: Mapping[str, Results]
 ) -> TaskTables:
     """Return the scores of every task that has answers and labels."""
-    places = {}
-    for option in ("labels", "conditions"):
-        given = getattr(arguments, option)
-        places[option] = None if given is None else check_folder(Path(given).expanduser(), f"--{option}")
-    tables: TaskTables = {}
+    places = {option: getattr(arguments, option) for option in ("labels", "conditions")}
+    said = (results.tasks(truth.name) for results in trackers.values() for truth in truths)
+    if places == {"labels": None, "conditions": None} and not any(path.is_file() for path in said):
+        return {}
+    # here, because they bring torch, which takes seconds and which boxes alone don't need
+    from mtltrack.evaluation.labelled import check_folder, labelled_results
+    from mtltrack.evaluation.task_scores import score_cls, score_tasks
+
+    labels, conditions = (
+        None if given is None else check_folder(Path(given).expanduser(), f"--{option}")
+        for option, given in places.items()
+    )
+    tables: dict[str, dict[str, TaskScores]] = {}
     for tracker, results in trackers.items():
-        found = score_tasks(labelled_results(truths, results, places["labels"]))
-        if places["conditions"] is not None:
+        found = score_tasks(labelled_results(truths, results, labels))
+        if conditions is not None:
             found.pop("cls", None)
-            conditions = score_cls(labelled_results(truths, results, places["conditions"]))
-            found |= {} if conditions is None else {"cls": conditions}
+            scored = score_cls(labelled_results(truths, results, conditions))
+            found |= {} if scored is None else {"cls": scored}
         for task, scores in found.items():
             tables.setdefault(task, {})[tracker] = scores
     return tables

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -12,13 +13,15 @@ from mtltrack.evaluation.attributes import AttributeScores
 from mtltrack.evaluation.columns import TITLES, heading, interval_text, score_columns, score_text, task_text
 from mtltrack.evaluation.comparison import CONFIDENCE, Intervals
 from mtltrack.evaluation.report import Scores, TrackerReport
-from mtltrack.evaluation.task_scores import TaskScores, row_name
-from mtltrack.metrics.classification import ConditionMetrics
+from mtltrack.evaluation.task_tables import TaskScores, row_name
+
+if TYPE_CHECKING:
+    from mtltrack.metrics.classification import ConditionMetrics
 
 
 def _table(title: str, first: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column(first, overflow="fold", min_width=20)
+    table.add_column(first, overflow="fold", min_width=12)
     return table
 
 
@@ -27,7 +30,7 @@ def _score_table(
 ) -> Table:
     """Return a table of percentages with the columns that some row has, and those of `more` behind them."""
     columns, table = score_columns(rows.values()), _table(title, first)
-    for column in [*map(heading, columns), *(more or {})]:
+    for column in [*(heading(name).replace(" ", "\n") for name in columns), *(more or {})]:
         table.add_column(column, justify="right", no_wrap=True)
     for name, row in rows.items():
         cells = [score_text(column, row.get(column, math.nan)) for column in columns]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
 
 from mtltrack.core.errors import MtltrackError
 from mtltrack.core.paths import local_settings
@@ -29,6 +30,14 @@ def make_console() -> Console:
     """Return where to print; a file or a pipe has room for wide tables."""
     console = Console()
     return console if console.is_terminal else Console(width=140)
+
+
+def show(console: Console, table: Table) -> None:
+    """Print a table with all its columns; a terminal that is too narrow breaks its lines."""
+    needed = console.measure(table, options=console.options.update(width=10_000)).maximum
+    if needed > console.width:
+        console = Console(width=needed, file=console.file, force_terminal=console.is_terminal)
+    console.print(table)
 
 
 def say(console: Console, text: str) -> None:

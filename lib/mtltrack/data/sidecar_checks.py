@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torchvision.ops import box_convert, box_iou
 
 from mtltrack.core.errors import DataError
 from mtltrack.data.sequences import SequenceInfo
@@ -96,6 +94,9 @@ def _has_box(info: SequenceInfo, frame: int) -> bool:
 
 def _tolerant_iou(box_xyxy: list[float], other_xywh: np.ndarray) -> float:
     """Return the best IoU that counting pixels from 0 or 1, to the last or beyond it, can explain."""
+    import torch  # the other checks need neither: who reads time stamps alone doesn't wait for them
+    from torchvision.ops import box_convert, box_iou
+
     shifts = np.array([[s, s, s + d, s + d] for s in (-1, 0, 1) for d in (-1, 0, 1)], dtype=np.float64)
     boxes = torch.from_numpy(np.array(box_xyxy) + shifts)  # (9, 4)
     other = torch.from_numpy(other_xywh.copy())[None]

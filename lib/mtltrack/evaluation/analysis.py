@@ -8,11 +8,8 @@ from dataclasses import dataclass, field
 from mtltrack.evaluation.attributes import AttributeScores, score_attributes
 from mtltrack.evaluation.comparison import Comparison, Intervals, compare, headline, intervals_of
 from mtltrack.evaluation.report import Results, Rules, TrackerReport, Truth, evaluate
-from mtltrack.evaluation.task_scores import TaskScores
+from mtltrack.evaluation.task_tables import TaskTables
 from mtltrack.evaluation.worst_frames import WorstFrame, all_worst, draw_worst
-
-TaskTables = Mapping[str, Mapping[str, TaskScores]]
-"""task -> tracker -> scores of what its head said."""
 
 MOST_PICTURES = 24  # in a page, of all trackers together
 
@@ -86,7 +83,8 @@ def analyse(
 def show_worst(
     analysis: Analysis, truths: Sequence[Truth], trackers: Mapping[str, Results], each: int
 ) -> None:
-    """Find the worst frames of an analysis and draw them, at most `MOST_PICTURES`.
+    """Find the worst frames of an analysis and draw them, at most `MOST_PICTURES` unless more trackers have
+    one each.
 
     Args:
         analysis: is completed.
@@ -95,6 +93,6 @@ def show_worst(
         each: frames of each tracker.
     """
     known = {truth.name: truth for truth in truths}
-    share = min(each, MOST_PICTURES // max(len(trackers), 1))
+    share = min(each, max(1, MOST_PICTURES // max(len(trackers), 1)))
     frames = all_worst(analysis.reports, truths, trackers, analysis.rules, share)
     analysis.worst = [(frame, draw_worst(frame, known[frame.sequence])) for frame in frames]

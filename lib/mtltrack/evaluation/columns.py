@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable, Mapping
 
 COLUMNS = ("AUC", "OP50", "OP75", "Precision", "NormPrecision", "mIoU")
+WIDE_COLUMNS = ("NormPrecisionAUC",)
 MORE_COLUMNS = ("AO", "SR50", "SR75", "TNSuccess", "TNPrecision", "TNNormPrecision", "FPS")
 HEADINGS = {
     "Precision": "Prec.",
     "NormPrecision": "Norm. prec.",
+    "NormPrecisionAUC": "Norm. prec. AUC",
     "TNSuccess": "TN success",
     "TNPrecision": "TN prec.",
     "TNNormPrecision": "TN norm. prec.",
@@ -34,11 +36,17 @@ TITLES = {
 }
 
 
-def score_columns(rows: Iterable[Mapping[str, float]]) -> list[str]:
-    """Return the columns of a table of scores: those that every table has, and others that some row knows."""
+def score_columns(rows: Iterable[Mapping[str, float]], *, wide: bool = False) -> list[str]:
+    """Return the columns of a table of scores: those that every table has, and others that some row knows.
+
+    Args:
+        rows: score -> value, of each row.
+        wide: there is room for `WIDE_COLUMNS` as well.
+    """
     rows = list(rows)
     known = {name for row in rows for name, value in row.items() if not math.isnan(value)}
-    return [*COLUMNS, *(name for name in MORE_COLUMNS if name in known)]
+    more = (*(WIDE_COLUMNS if wide else ()), *MORE_COLUMNS)
+    return [*COLUMNS, *(name for name in more if name in known)]
 
 
 def heading(column: str) -> str:

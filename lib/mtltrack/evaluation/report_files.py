@@ -19,7 +19,7 @@ from mtltrack.evaluation.plots import draw_plots
 from mtltrack.evaluation.report import TrackerReport
 from mtltrack.evaluation.report_page import page_of
 from mtltrack.evaluation.results import write_bytes, write_text
-from mtltrack.evaluation.task_scores import row_name
+from mtltrack.evaluation.task_tables import row_name
 from mtltrack.metrics.robustness import summarise_failures
 from mtltrack.metrics.success import CENTRE_THRESHOLDS, NORMALISED_THRESHOLDS, OVERLAP_THRESHOLDS
 

@@ -13,7 +13,7 @@ from mtltrack.evaluation.comparison import EVERY_PAIR
 from mtltrack.evaluation.html import SORTING, Cell, page, picture, table
 from mtltrack.evaluation.plots import CURVES
 from mtltrack.evaluation.report import BASELINE, TrackerReport
-from mtltrack.evaluation.task_scores import row_name
+from mtltrack.evaluation.task_tables import row_name
 from mtltrack.evaluation.worst_frames import WorstFrame
 from mtltrack.metrics.robustness import LOST_AT, PATIENCE, summarise_failures
 
@@ -54,7 +54,7 @@ def _summary(analysis: Analysis) -> Iterator[str]:
         "interval holds 95 % of the means of sequences drawn anew. A click on a heading sorts.</p>"
     )
     yield from (f"<p>Note: {escape(note)}</p>" for note in analysis.notes)
-    columns = score_columns(report.mean for report in reports)
+    columns = score_columns((report.mean for report in reports), wide=True)
     best = {name: max(_rank(report.mean, name) for report in reports) for name in columns}
     rows: list[list[str | Cell]] = []
     for report in sorted(reports, key=lambda item: -_rank(item.mean, score)):
@@ -132,7 +132,7 @@ def _sequences(analysis: Analysis) -> Iterator[str]:
     yield '<input type="search" data-filter="sequences" placeholder="name of a sequence" aria-label="filter">'
     reports = analysis.reports
     if len(reports) == 1:
-        columns = score_columns(reports[0].sequences.values())
+        columns = score_columns(reports[0].sequences.values(), wide=True)
         rows: list[list[str | Cell]] = [
             [name, _frames(reports[0], name), *(_score_cell(column, row) for column in columns)]
             for name, row in reports[0].sequences.items()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,35 +19,14 @@ from mtltrack.core.conditions import UNLABELLED, condition_names, normal_index
 from mtltrack.core.errors import DataError
 from mtltrack.core.rle import decode_mask
 from mtltrack.evaluation.labelled import LabelledResults
+from mtltrack.evaluation.task_tables import Scores, TaskScores
 from mtltrack.metrics.classification import ConditionMetrics
 from mtltrack.metrics.detection import DetectionMetrics
 from mtltrack.metrics.events import EventScores, FrameScores
 from mtltrack.metrics.masks import MaskMetrics
 from mtltrack.metrics.text import TextMetrics
 
-Scores = dict[str, float]
 _LEAST, _MOST = 1e-9, 1 - 1e-9  # probabilities whose logit is finite
-
-
-@dataclass
-class TaskScores:
-    """One task's scores of one tracker.
-
-    Attributes:
-        rows: "" for the tracker itself, or the name of a constant answer or another way to read the tracker's
-            -> scores; `frames` counts the frames that were scored.
-        sequences: the tracker's scores of each sequence.
-        detail: the filled accumulator, where it has more to tell (conditions).
-    """
-
-    rows: dict[str, Scores]
-    sequences: dict[str, Scores] = field(default_factory=dict)
-    detail: ConditionMetrics | None = None
-
-
-def row_name(tracker: str, row: str) -> str:
-    """Return what a row of a task's table is called."""
-    return f"{tracker}: {row}" if row else tracker
 
 
 def score_cls(results: Sequence[LabelledResults]) -> TaskScores | None:

@@ -16,8 +16,8 @@ import pytest
 from benchmark_files import write, write_boxes, write_images
 
 from mtltrack.core.errors import DataError
-from mtltrack.data.datasets.lasot import lasot_test_names
 from mtltrack.data.pack import pack_folder
+from mtltrack.data.splits import lasot_test_names
 from mtltrack.evaluation.benchmarks import lasot, lasot_extension_subset
 from mtltrack.evaluation.benchmarks.lists import listed
 from mtltrack.evaluation.benchmarks.stored import StoredFile

@@ -28,6 +28,7 @@ from mtltrack.core.registry import DATASETS
 from mtltrack.data.annotations import decode_text
 from mtltrack.data.datasets.base import StoredSequences, present
 from mtltrack.data.sequences import SequenceInfo
+from mtltrack.data.splits import read_split
 from mtltrack.data.stores import LmdbStore, open_store
 
 SPLIT_FILES = {"vottrain": "got10k_vot_train_split.txt", "votval": "got10k_vot_val_split.txt"}
@@ -110,28 +111,3 @@ class Got10k(StoredSequences):
 
     def _image_key(self, i: int, frame: int) -> str:
         return f"{self.part}/{self.names[i]}/{frame + 1:08d}.jpg"
-
-
-def read_split(path: str | Path, listed: list[str]) -> list[str]:
-    """Return the sequences that a split file names, by number (from 0) or by name.
-
-    Raises:
-        DataError: the file can't be read, or a line names no sequence.
-    """
-    try:
-        words = Path(path).read_text(encoding="utf-8-sig").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"SPLIT_FILE: can't read {path} ({error}). Correct the path.") from error
-    known = set(listed)
-    names = []
-    for line, word in enumerate(words, start=1):
-        name = listed[int(word)] if word.isdigit() and int(word) < len(listed) else word
-        if name not in known:
-            raise DataError(
-                f"{path}:{line}: '{word}' is neither a sequence of list.txt nor its number from 0 to "
-                f"{len(listed) - 1}. Is the data set complete?"
-            )
-        names.append(name)
-    if not names:
-        raise DataError(f"SPLIT_FILE: {path} is empty. Wanted one sequence a line.")
-    return names

@@ -10,8 +10,6 @@ LMDB (`lasot_lmdb`): the same paths as keys.
 
 from __future__ import annotations
 
-import csv
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +18,10 @@ from mtltrack.core.errors import ConfigError, did_you_mean
 from mtltrack.core.registry import DATASETS
 from mtltrack.data.datasets.base import StoredSequences, present
 from mtltrack.data.sequences import SequenceInfo
+from mtltrack.data.splits import lasot_test_names
 from mtltrack.data.stores import open_store
 
 SPLITS = ("train", "test", "all")
-
-
-def lasot_test_names() -> list[str]:
-    """Return the names of the 280 test sequences (protocol II), four a class."""
-    text = resources.files("mtltrack.data.datasets").joinpath("lasot_test.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(text.splitlines())
-    return [f"{row['class']}-{number}" for row in rows for number in row["sequences"].split()]
 
 
 @DATASETS.register_module()

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mtltrack.data.datasets.got10k import read_split
+from mtltrack.data.splits import read_split
 from mtltrack.evaluation.benchmarks.collection import Collection
 from mtltrack.evaluation.benchmarks.reading import image_files, read_got10k_flags
 from mtltrack.evaluation.benchmarks.sequence import Benchmark

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from mtltrack.data.datasets.lasot import lasot_test_names
+from mtltrack.data.splits import lasot_test_names
 from mtltrack.data.stores import FolderStore, LmdbStore, Store
 from mtltrack.evaluation.benchmarks.attributes import read_attribute_flags
 from mtltrack.evaluation.benchmarks.collection import Collection

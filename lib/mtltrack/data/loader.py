@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
-import threading
+from types import FrameType
 from typing import Any
 
 import cv2
@@ -19,31 +18,28 @@ from mtltrack.data.supervision import ClipLoader
 
 PATIENCE = 45.0
 """Seconds that a worker may take for one sample before it counts as hung."""
+GRACE = 20.0
+"""Seconds that a worker stays after SIGTERM."""
 
 
 def start_worker(worker: int) -> None:  # noqa: ARG001
     """Keep a worker to one thread: the workers themselves are the parallelism.
 
-    Signals that ask the whole training to leave reach its workers too, but it is the training that tells
-    them when to go.
+    Signals that ask the whole training to leave reach its workers too. They stay for the step that is being
+    made: the training tells them when to go, and after `GRACE` seconds they go in any case.
     """
     for name in ("SIGINT", "SIGUSR1"):
         if hasattr(signal, name):  # Windows has no SIGUSR1
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_obey_parent, daemon=True).start()
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGTERM, _leave_later)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
 
-def _obey_parent() -> None:
-    """Leave when the training itself says so by SIGTERM, which others may send to all its processes."""
-    parent = multiprocessing.parent_process()
-    while True:
-        sender = signal.sigwaitinfo({signal.SIGTERM}).si_pid
-        if parent is None or sender == parent.pid:
-            os._exit(0)
+def _leave_later(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's signature
+    if signal.getitimer(signal.ITIMER_REAL)[0] == 0:
+        signal.setitimer(signal.ITIMER_REAL, GRACE)  # which ends the process
 
 
 def start_method() -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
-from drill import commands, memory, not_finite, ranks, sharded
-from drill.row import Row
+from tools.drill import commands, memory, not_finite, ranks, sharded
+from tools.drill.row import Row
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from drill.injections import BACKWARD, FORWARD, GRADIENT, LOSS, little_memory, mark, not_finite
-from drill.tiny import (
+from tools.drill.injections import BACKWARD, FORWARD, GRADIENT, LOSS, little_memory, mark, not_finite
+from tools.drill.tiny import (
     MEAN,
     STD,
     TASKS,
@@ -30,6 +30,7 @@ from drill.tiny import (
     tiny_tracker,
     validation_clips,
 )
+
 from mtltrack.training.refusals import local
 from mtltrack.training.validation import validate
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-
-from drill import commands
-from drill.injections import BACKWARD, FORWARD, little_memory
-from drill.row import Row
-from drill.tiny import TinyTraining, largest_difference, tiny_clip
+from tools.drill import commands
+from tools.drill.injections import BACKWARD, FORWARD, little_memory
+from tools.drill.row import Row
+from tools.drill.tiny import TinyTraining, largest_difference, tiny_clip
 
 ROUNDING = 1e-4  # of weights of about 1 after two steps
 BATCH = 4

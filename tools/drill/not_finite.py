@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from tools.drill import commands
+from tools.drill.injections import GRADIENT, LOSS, mark, not_finite
+from tools.drill.row import Row
+from tools.drill.tiny import TASKS, TinyTraining, same_bits, tiny_clip
 
-from drill import commands
-from drill.injections import GRADIENT, LOSS, mark, not_finite
-from drill.row import Row
-from drill.tiny import TASKS, TinyTraining, same_bits, tiny_clip
 from mtltrack.core.errors import TrainingError
 
 WANTED = "step refused, all state kept bit for bit, task and sample named"

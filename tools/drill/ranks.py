@@ -8,11 +8,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
-
-from drill import commands
-from drill.row import Row
-from drill.tiny import (
+from tools.drill import commands
+from tools.drill.row import Row
+from tools.drill.tiny import (
     MEAN,
     STD,
     TASKS,
@@ -23,6 +21,8 @@ from drill.tiny import (
     tiny_tracker,
     validation_clips,
 )
+from torch import Tensor
+
 from mtltrack.data.shares import FILLER, BatchSampler, WholeEpochSampler
 from mtltrack.training.validation import validate
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-
-from drill import commands
-from drill.row import Row
-from drill.tiny import largest_difference
+from tools.drill import commands
+from tools.drill.row import Row
+from tools.drill.tiny import largest_difference
 
 ROUNDING = 1e-4  # of weights of about 1 after two steps
 

@@ -155,7 +155,9 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--reference", type=Path, required=True, help="folder of reference outputs")
-    parser.add_argument("--only", nargs="+", default=[], help="names of the files to compare; default all")
+    parser.add_argument(
+        "--only", nargs="+", default=[], help="names of the files to compare, and eval; default all"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads; the references were made with 2")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -174,7 +176,7 @@ def compare_folder(folder: Path, only: list[str]) -> int:
     jobs = find_jobs(folder, only)
     reports: list[tuple[Report, float]] = []
     evaluated = folder / "eval"
-    if evaluated.is_dir() and not only:
+    if evaluated.is_dir() and (not only or evaluated.name in only):
         compare_evaluation = lambda report: evaluation.compare(evaluated, report)  # noqa: E731
         jobs.append(Job(evaluated, compare_evaluation))
     for job in jobs:

@@ -168,6 +168,7 @@ def test_lengths_that_differ(place: Path, capsys: pytest.CaptureFixture[str]) ->
     assert analysis.main(command(place, "--write", "--without", "Seq3")) == 0
     said = capsys.readouterr().out
     assert "note: left out by --without: Seq3" in said and "GT, 6 sequences, percent" in said
+    assert "of no sequence of the ground truth" not in said
 
 
 def test_published_struck_and_nanotrack_by_the_command(

@@ -124,6 +124,8 @@ def test_metrics_average_over_sequences() -> None:
 
 def test_scores_equal_the_published_ones(data_root: Path) -> None:
     folder = data_root / "evalcheck" / "davis_osvos"
+    if not folder.is_dir():
+        pytest.skip(f"no masks of OSVOS in {folder}")
     published = json.loads((folder / "published_J_F.json").read_text(encoding="utf-8"))
     metrics = MaskMetrics()
     for sequence in published:

@@ -44,6 +44,19 @@ def test_a_folder_of_equal_files_passes(known: Path, capsys: pytest.CaptureFixtu
     assert "files found 1, compared 1, damaged 0, not understood 0; 1 values" in capsys.readouterr().out
 
 
+def test_evaluation_alone(
+    known: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (known / "eval").mkdir()
+    monkeypatch.setattr(
+        check_parity.evaluation, "compare", lambda folder, report: report.value("two", 1.0, 1.0)
+    )
+    for only, compared in (("eval", "eval"), ("config.json", "config.json")):
+        assert check_parity.main(["--reference", str(known), "--threads", "1", "--only", only]) == 0
+        said = capsys.readouterr().out
+        assert f"{compared}: equal" in said and "compared 1, damaged 0" in said
+
+
 def test_nothing_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(tmp_path) == 1
     assert "no reference file of a known form was compared" in capsys.readouterr().out

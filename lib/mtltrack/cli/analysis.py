@@ -263,10 +263,10 @@ def _report(
     notes: list[str],
 ) -> None:
     """Score, print and write."""
-    truths, left_out = without(truths, arguments.without)
-    notes = [*notes, *left_out]
     results, renamed = under_true_names(trackers, truths)
-    analysis = analyse(name, truths, results, rules, baseline=arguments.baseline, notes=[*notes, *renamed])
+    truths, left_out = without(truths, arguments.without)
+    notes = [*notes, *renamed, *left_out]
+    analysis = analyse(name, truths, results, rules, baseline=arguments.baseline, notes=notes)
     analysis.tasks = score_all_tasks(arguments, truths, results)
     _print(console, arguments, analysis)
     out = root if arguments.out is None else Path(arguments.out).expanduser()

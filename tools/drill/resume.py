@@ -140,7 +140,10 @@ class Run:
         names = {"weights": ".pth.tar", "average": "_ema.pth.tar", "state": ".resume.pt"}
         files = {name: Path(f"{stem}{suffix}") for name, suffix in names.items()}
         files["best"] = self.checkpoints / f"{NET}_best.pth.tar"
-        return {name: torch.load(path, weights_only=True) for name, path in files.items()}
+        found = {name: torch.load(path, weights_only=True) for name, path in files.items()}
+        for content in found.values():  # the number of loader processes stands in there
+            content.get("run", content).pop("config")
+        return found
 
 
 def difference(one: Any, other: Any, place: str = "") -> str:

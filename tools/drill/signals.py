@@ -45,7 +45,7 @@ def leave_once(run: Run, name: str, writes: int, delay: float) -> tuple[int, flo
     with os.fdopen(ours, "rb") as pipe:
         pipe.read(writes)
         time.sleep(delay)
-        os.kill(child, getattr(signal, name))
+        os.killpg(child, getattr(signal, name))  # to all of its processes, as Slurm does
         sent = time.monotonic()
         pipe.read()  # to the end: the child holds the other side until it is gone
     return wait_for(child), time.monotonic() - sent
@@ -59,7 +59,7 @@ def leaving(folder: Path, name: str, times: int, chance: random.Random) -> Row:
     right = equal = 0
     longest, fault = 0.0, ""
     for number in range(times):
-        run = Run(folder / f"{name}-{number}", 0)
+        run = Run(folder / f"{name}-{number}", 2 * (number % 2))
         status, seconds = leave_once(run, name, chance.randint(1, 12), chance.uniform(0.0, 0.1))
         longest = max(longest, seconds)
         right += status == STATUS[name]
@@ -68,7 +68,7 @@ def leaving(folder: Path, name: str, times: int, chance: random.Random) -> Row:
         equal += not found
         fault = fault or (found and f"; {run.folder.name}: {found}")
     return Row(
-        f"{name} at {times} random points of a training",
+        f"{name} to all processes at {times} random points of a training, half with 2 loader processes",
         f"exit status {STATUS[name]} within {SECONDS:g} s; the resumed run ends bit-equal",
         f"{right} of {times} with that status, the slowest after {longest:.1f} s; {equal} bit-equal{fault}",
         right == equal == times and longest < SECONDS,

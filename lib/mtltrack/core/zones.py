@@ -33,7 +33,9 @@ def read_zones(path: str | Path) -> dict[str, NDArray[np.float64]]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the zones can't be read ({error}). Give a JSON file like {_EXAMPLE}") from error
+        raise DataError(
+            f"{path}: the zones can't be read ({error}). Give a JSON file like {_EXAMPLE}"
+        ) from error
     return parse_zones(text, str(path))
 
 

@@ -109,7 +109,7 @@ def memory(accelerator: Accelerator) -> dict[str, Any]:
             training = TinyTraining(accelerator, weighting=weighting)
             little = when is not None and accelerator.process_index == 1
             with little_memory(training.tracker, str(when), 1) if little else nullcontext():
-                for clip in whole:
+                for clip in whole if weighting == "fixed" else whole[:1]:
                     training.step(share_of(clip, accelerator.process_index, 2))
             states[when] = training.state()
             if when is not None:

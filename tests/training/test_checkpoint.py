@@ -191,8 +191,14 @@ def test_a_damaged_newest_state_gives_way_to_the_one_before_it_loudly(folder):
     assert path == older and state["position"] == {"epoch": 3} and checkpoint["epoch"] == 3
     assert len(said) == 1 and said[0].startswith("WARNING: ")
     assert str(newer) in said[0] and "Going back to the state before it, HIPTrack_ep0003.resume.pt" in said[0]
+    folder.average_file(4).write_bytes(b"the average of epoch 4")
     aside = set_newer_aside(folder, path)
-    assert [file.name for file in aside.iterdir()] == [newer.name] and folder.resume_files() == [older]
+    assert sorted(file.name for file in aside.iterdir()) == [
+        "HIPTrack_ep0004.pth.tar",
+        "HIPTrack_ep0004.resume.pt",
+        "HIPTrack_ep0004_ema.pth.tar",
+    ]
+    assert folder.resume_files() == [older] and newest_weights(folder.folder) == folder.weights_file(3)
     assert set_newer_aside(folder, path) is None
     folder.weights_file(3).unlink()
     with pytest.raises(DamagedError, match="which is gone"):  # no older one is left: not afresh in silence
@@ -204,8 +210,16 @@ def test_a_state_from_elsewhere_puts_all_of_the_folder_aside(folder, tmp_path):
     save(folder, 3)
     elsewhere = tmp_path / "elsewhere" / "HIPTrack_ep0001.resume.pt"
     elsewhere.parent.mkdir()
-    assert set_newer_aside(folder, elsewhere) is not None and folder.resume_files() == []
-    assert folder.weights_file(3).exists()
+    assert set_newer_aside(folder, elsewhere) is not None and names(folder) == []
+
+
+def test_a_state_that_was_renamed_keeps_the_weights_that_it_may_need(folder):
+    renamed = save(folder, 3).rename(folder.folder / "before_the_change.resume.pt")
+    save(folder, 4)
+    assert load_resume(renamed)[1]["epoch"] == 3
+    aside = set_newer_aside(folder, renamed)
+    assert [file.name for file in aside.iterdir()] == ["HIPTrack_ep0004.resume.pt"]
+    assert names(folder) == ["HIPTrack_ep0003.pth.tar", "HIPTrack_ep0004.pth.tar", renamed.name]
 
 
 def test_what_a_killed_process_left_is_found(folder):

@@ -159,24 +159,32 @@ def set_aside(folder: CheckpointFolder) -> Path | None:
     Returns:
         Where they lie now, None if there were none.
     """
-    averages = [folder.average_file(epoch_of(file)) for file in folder.weights_files()]
-    others = [file for file in (*averages, folder.best_file()) if file.exists()]
-    # resume files first: one without its weights would be an error, weights alone are none
-    return _move(folder, [*folder.resume_files(), *folder.weights_files(), *others])
+    best = [folder.best_file()] if folder.best_file().exists() else []
+    return _move(folder, [*folder.resume_files(), *_with_averages(folder, folder.weights_files()), *best])
 
 
 def set_newer_aside(folder: CheckpointFolder, path: Path) -> Path | None:
-    """Move the resume files that are newer than `path`, from which a run goes on, as `set_aside` does.
+    """Move what is newer than the state `path`, from which a run goes on, as `set_aside` does.
 
-    They are damaged, or belong to a future that will not be: left there, they would be resumed next time, and
-    the good ones would be deleted as the older ones.
+    It is damaged, or belongs to a future that will not be: left there, its states would be resumed next time,
+    its weights taken for the run's newest, and the good files deleted as the older ones. All that is here is
+    newer than a state from another folder; of one that was renamed nobody knows, and only states are moved.
     """
-    if path.parent.resolve() != folder.folder.resolve():
-        return _move(folder, folder.resume_files())
-    return _move(folder, [file for file in folder.resume_files() if _age(file) > _age(path)])
+    states, weights = folder.resume_files(), folder.weights_files()
+    if path.parent.resolve() == folder.folder.resolve():
+        known = _RESUME.search(path.name) is not None
+        states = [file for file in states if not known or _age(file) > _age(path)]
+        weights = [file for file in weights if known and epoch_of(file) > epoch_of(path)]
+    return _move(folder, [*states, *_with_averages(folder, weights)])
+
+
+def _with_averages(folder: CheckpointFolder, weights: list[Path]) -> list[Path]:
+    averages = [folder.average_file(epoch_of(file)) for file in weights]
+    return [*weights, *(file for file in averages if file.exists())]
 
 
 def _move(folder: CheckpointFolder, files: list[Path]) -> Path | None:
+    """Move files, resume files first: one without its weights would be an error, weights alone are none."""
     if not files:
         return None
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")

@@ -12,7 +12,7 @@ import torch
 from mtltrack.cli.train_header import commit, config_digest, header
 from mtltrack.cli.train_setup import make_deterministic
 from mtltrack.core.errors import DataError
-from mtltrack.data.fingerprint import fingerprint
+from mtltrack.data.fingerprint import fingerprint, same_sequences
 from mtltrack.data.sequences import SequenceInfo
 
 
@@ -39,9 +39,12 @@ class Source:
 
 def test_a_fingerprint_follows_names_and_boxes():
     mark = fingerprint(Source())
-    assert mark == fingerprint(Source()) and mark.startswith("3 sequences, ")
-    others = [Source(("a", "b")), Source(("a", "b", "d")), Source(size=11.0), Source(broken=("c",))]
-    assert len({mark, *(fingerprint(other) for other in others)}) == 5
+    assert mark == fingerprint(Source()) and mark.startswith("3 sequences ")
+    of_others = [fingerprint(other) for other in (Source(("a", "b")), Source(("a", "b", "d")))]
+    of_boxes = [fingerprint(other) for other in (Source(size=11.0), Source(broken=("c",)))]
+    assert len({mark, *of_others, *of_boxes}) == 5
+    assert [same_sequences(mark, other) for other in of_others] == [False, False]
+    assert [same_sequences(mark, other) for other in of_boxes] == [True, True]
 
 
 def test_the_header_names_versions_commit_configuration_and_data():

@@ -247,16 +247,19 @@ def test_a_changed_setting_that_does_not_matter_is_told(whole):
 
 def test_other_data_and_other_processes_inside_an_epoch_are_refused(whole, tmp_path):
     told = whole[1]
-    settings = replace(SETTINGS, data={"TRAIN lasot": "9 sequences, abc"})
+    settings = replace(SETTINGS, data={"TRAIN lasot": "9 sequences abc, boxes 1"})
     first = make_trainer(tmp_path, {}, settings=settings)
     interrupt_after(first, 1)
     with pytest.raises(Interruption):
         first.run()
-    other = replace(SETTINGS, data={"TRAIN lasot": "8 sequences, abd"})
+    other = replace(SETTINGS, data={"TRAIN lasot": "8 sequences abd, boxes 1"})
     with pytest.raises(
-        TrainingError, match="data set TRAIN lasot: was 9 sequences, abc, is 8 sequences, abd"
+        TrainingError, match="data set TRAIN lasot: was 9 sequences abc, boxes 1, is 8 sequences abd, boxes 1"
     ):
         go_on(tmp_path, told, settings=other)
+    corrected = replace(SETTINGS, data={"TRAIN lasot": "9 sequences abc, boxes 2"})
+    run = go_on(tmp_path, told, settings=corrected)
+    assert "boxes changed since then, in data set TRAIN lasot" in run.monitors.monitors[0].messages[0]
     path = tmp_path / "Tiny_ep0000_step00000001.resume.pt"
     state, checkpoint = load_resume(path)
     state["run"]["ranks"] = 2
@@ -290,6 +293,8 @@ def test_the_best_figure_may_be_the_least_or_the_most():
         False,
     ]
     assert (most.value, most.epoch) == (0.7, 1)
+    assert not most.improves({"cls/accuracy": float("nan")}, 2) and most.value == 0.7
+    assert not BestScore("total", least=False).improves({"total": float("nan")}, 1)
     again = BestScore("cls/accuracy", least=False)
     again.load_state_dict(most.state_dict())
     assert again.value == 0.7 and not again.improves({"total": 1.0}, 3)

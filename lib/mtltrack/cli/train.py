@@ -296,7 +296,7 @@ def tell_resumed(monitors: Monitors, path: Path, trainer: Trainer) -> None:
         return
     where = f"{place.epoch} of {total} epochs are done"
     if place.epoch_step:
-        where += f", and {place.epoch_step} steps of the next"
+        where += f", the next one up to its step {place.epoch_step}"
     if not place.validated:
         where += ", and validation comes next"
     stage = trainer.stages[place.stage].name

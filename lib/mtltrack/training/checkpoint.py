@@ -170,6 +170,10 @@ def save_resume(path: Path, state: Mapping[str, Any], weights: str | Mapping[str
 # ---------------------------------------------------------------------------------------------------- reading
 
 
+_NO_OTHER = (
+    "There is no other to fall back to: --resume PATH names one, --resume never starts afresh and moves the "
+    "files to the sub-folder earlier"
+)
 Saved = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -195,9 +199,7 @@ def load_resume(path: Path) -> Saved:
         return state, inside
     weights = path.with_name(str(inside))
     if not weights.is_file():
-        raise DamagedError(
-            f"{path} needs {weights.name} beside it, which is gone; use --resume never to start afresh"
-        )
+        raise DamagedError(f"{path} needs {weights.name} beside it, which is gone")
     return state, _load(weights)
 
 
@@ -219,7 +221,7 @@ def load_newest(paths: Sequence[Path], say: Callable[[str], None]) -> tuple[Path
             return path, load_resume(path)
         except DamagedError as error:
             if number == len(paths) - 1:
-                raise
+                raise DamagedError(f"{error}. {_NO_OTHER}") from error
             say(f"WARNING: {error}. Going back to the state before it, {paths[number + 1].name}")
     return None
 
@@ -228,10 +230,10 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         sealed = check_seal(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError as error:
+        raise DamagedError(str(error)) from error
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise DamagedError(
-            f"{path} can't be read, it may be damaged; use --resume never: {_first_line(error)}"
-        ) from error
+        raise DamagedError(f"{path} can't be read ({_first_line(error)})") from error
     if not isinstance(content, dict):
         raise DamagedError(f"{path} holds a {type(content).__name__}; wanted a dict written by this program")
     if not sealed and content.get("format") == RESUME_FORMAT:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtltrack.core.errors import TrainingError
+from mtltrack.data.fingerprint import same_sequences
 from mtltrack.training.optimizers import optimizer_settings
 from mtltrack.training.run_keys import Rule, changes, rule_of
 from mtltrack.training.settings import Position, TrainSettings
@@ -64,12 +65,13 @@ def need_same_run(
         for key in ("seed", "stages")
         if saved.get(key) != own[key]
     ]
-    different = different or [
+    refused = [
         f"{key}: was {was}, is {now}" for key, (was, now) in changed.items() if rule_of(key) is Rule.REFUSED
     ]
-    different = different or _changed_data(saved["data"], own["data"])
-    different = different or _changed_rates(saved["optimizers"], own["optimizers"], stages, place)
-    different = different or _changed_lengths(saved["epochs"], stages, place)
+    if saved["stages"] == own["stages"]:
+        refused += _changed_rates(saved["optimizers"], own["optimizers"], stages, place)
+        refused += _changed_lengths(saved["epochs"], stages, place)
+    different += refused or _changed_data(saved["data"], own["data"])
     if place.epoch_step and saved["ranks"] != own["ranks"]:
         different.append(
             f"number of processes: was {saved['ranks']}, is {own['ranks']}, and the run stopped inside an "
@@ -83,6 +85,11 @@ def need_same_run(
             "weights (--script_prv, --config_prv)"
         )
     told = [f"setting changed since then: {key} was {was}, is {now}" for key, (was, now) in changed.items()]
+    told += [
+        f"boxes changed since then, in data set {name}: the run goes on with them, but not as it would have"
+        for name, mark in own["data"].items()
+        if saved["data"][name] != mark
+    ]
     if saved["ranks"] != own["ranks"]:
         told.append(
             f"resuming with another number of processes (was {saved['ranks']}, is {own['ranks']}): the run "
@@ -92,11 +99,14 @@ def need_same_run(
 
 
 def _changed_data(saved: Mapping[str, str], own: Mapping[str, str]) -> list[str]:
-    """Name the data sets that hold something else than they did."""
+    """Name the data sets that hold other sequences than they did: every sample would be another.
+
+    Boxes may change, because who is told of a wrong one corrects it and goes on.
+    """
     return [
         f"data set {name}: was {saved.get(name)}, is {own.get(name)}"
         for name in dict.fromkeys([*saved, *own])
-        if saved.get(name) != own.get(name)
+        if name not in saved or name not in own or not same_sequences(saved[name], own[name])
     ]
 
 

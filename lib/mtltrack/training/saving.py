@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 from accelerate.utils import gather_object
@@ -115,7 +116,7 @@ class BestScore:
     def improves(self, scalars: Mapping[str, float], epoch: int) -> bool:
         """Tell whether a validation is the best so far, and remember it then."""
         value = scalars.get(self.name)
-        if value is None:
+        if value is None or not isfinite(value):
             return False
         if self.value is not None and (value >= self.value if self.least else value <= self.value):
             return False

@@ -97,6 +97,19 @@ def test_messages_are_taken_apart(message: str, fault: Fault) -> None:
     assert Fault.of(message) == fault
 
 
+def test_a_single_bad_sample_stops_no_small_validation_unless_none_may_be() -> None:
+    one, two = log("x.jpg: cut", samples=96), log("x.jpg: cut", "y.jpg: cut", samples=96)
+    one.check(0.01)  # though it is 1.04 % of 96
+    one.check_early(0.01, samples=96)
+    for stopped, limit in ((one, 0.0), (two, 0.01)):
+        with pytest.raises(DataError, match=r"MAX_BAD_FRACTION \([01]\.00%\) is not accepted"):
+            stopped.check(limit)
+        with pytest.raises(DataError, match=r"of 96 samples were bad"):
+            stopped.check_early(limit, samples=96)
+    log("x.jpg: cut", "y.jpg: cut", samples=200).check(0.01)
+    log(samples=96).check(0.0)
+
+
 def test_an_epoch_ends_as_soon_as_it_is_certain_to_have_too_many() -> None:
     faults = log(*["x.jpg: cut"] * 10, samples=50)
     faults.check_early(0.01, samples=1000)  # 10 of 1000 are allowed

@@ -153,7 +153,8 @@ def test_a_damaged_newest_state_costs_an_epoch_and_no_more(project, capsys):
     assert main(command(*options, "TRAIN.KEEP_RESUME=4")) == 0
     said = capsys.readouterr().out
     assert re.search(
-        r"configuration: sha256 [0-9a-f]{16}, seed 42\ndata TRAIN SyntheticSequences: 2 sequences [0-9a-f]{12}, boxes ",
+        r"configuration: sha256 [0-9a-f]{16}, seed 42\n"
+        r"data TRAIN SyntheticSequences: 2 sequences [0-9a-f]{12}, boxes [0-9a-f]{12}\n",
         said,
     )
     assert "val_ema 2: total" in said and "best total so far: " in said

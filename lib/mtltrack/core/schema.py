@@ -233,7 +233,8 @@ class Data(Section):
         default=[], description="Further changes of training crops, in this order."
     )
     MAX_BAD_FRACTION: Share = Field(
-        default=0.01, description="Share of unusable samples at which training stops."
+        default=0.01,
+        description="Share of unusable samples above which training stops; one passes unless this is 0.",
     )
     DETAIL: Detail | None = Field(
         default=None, description="A second view around the target at higher resolution."

@@ -124,13 +124,19 @@ class FaultLog:
         ]
 
     def check(self, max_fraction: float) -> None:
-        """Raise DataError when more than `max_fraction` of the samples were bad."""
-        if self.fraction > max_fraction:
+        """Raise DataError when more than `max_fraction` of the samples were bad, and more than one of them.
+
+        A single one passes, whatever its share of a small epoch or validation; with 0, none does.
+        """
+        if self._too_many(max_fraction, self.samples):
             raise DataError(
                 "\n".join(self._bad_lines())
                 + f"\nMore than DATA.MAX_BAD_FRACTION ({max_fraction:.2%}) is not accepted: "
                 "correct the files named above, or raise DATA.MAX_BAD_FRACTION."
             )
+
+    def _too_many(self, max_fraction: float, samples: int) -> bool:
+        return self.bad_samples > (max(1.0, max_fraction * samples) if max_fraction > 0 else 0)
 
     def check_early(self, max_fraction: float, samples: int) -> None:
         """Raise what `check` will raise at the end of an epoch, as soon as it is certain.
@@ -139,7 +145,7 @@ class FaultLog:
             max_fraction: share of the samples that may be bad.
             samples: of the whole epoch, over all processes.
         """
-        if self.bad_samples > max_fraction * samples:
+        if self._too_many(max_fraction, samples):
             self.check(max_fraction)
 
     def reset(self) -> None:

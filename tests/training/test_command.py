@@ -266,7 +266,7 @@ def test_a_failed_training_says_what_failed_in_its_last_line_and_has_a_status(pr
 
 def test_a_log_on_a_full_disk_does_not_hide_why_training_failed(capsys):
     class Full(Monitor):
-        def failed(self, reason):
+        def broken_off(self, reason):
             raise OSError(28, "No space left on device")
 
         def close(self):

@@ -81,7 +81,7 @@ def test_the_log_file_is_continued_and_names_a_failure(info, tmp_path):
     for reason in ("TrainingError: one", "TrainingError: two"):
         monitor = LogFileMonitor(info)
         monitor.progress(PROGRESSED)
-        monitor.failed(reason)
+        monitor.broken_off(f"training failed: {reason}")
         monitor.close()
     lines = (tmp_path / "logs" / "hiptrack-tiny.log").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 4 and "epoch 2/5" in lines[0]

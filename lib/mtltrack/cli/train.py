@@ -175,20 +175,19 @@ def train(options: argparse.Namespace) -> int:
     share_cores(cfg.TRAIN.NUM_WORKER)
     info = RunInfo(save_dir, options.script, options.config)
     monitors = build_monitors(info) if accelerator.is_main_process else Monitors()
-    failure, stopped = "interrupted", None
+    ending, stopped = "training failed: interrupted", None
     try:
         for sentence in cfg.without_effect(options.script):
             monitors.message(sentence)
         folder = train_in(options, cfg, save_dir, accelerator, monitors)
-        failure = ""
+        ending = ""
     except StoppedError as asked:
-        failure, stopped = "", asked
-        monitors.message(str(asked))
+        ending, stopped = str(asked), asked
     except Exception as error:
-        failure = f"{type(error).__name__}: {error}"
+        ending = f"training failed: {type(error).__name__}: {error}"
         raise
     finally:
-        end(monitors, failure)
+        end(monitors, ending)
     if accelerator.is_main_process and stopped is None:
         print(
             f"checkpoints  {folder.folder}\nlog          {info.log_file}\nTensorBoard  {info.tensorboard_dir}"
@@ -202,14 +201,14 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
-def end(monitors: Monitors, failure: str) -> None:
-    """Tell the monitors that training has ended, and how; a disk that is full mustn't hide the reason."""
+def end(monitors: Monitors, reason: str) -> None:
+    """Tell the monitors that training has ended, and why too early; a full disk mustn't hide the reason."""
     try:
-        if failure:
-            monitors.tell(lambda monitor: monitor.failed(failure))
+        if reason:
+            monitors.tell(lambda monitor: monitor.broken_off(reason))
         monitors.close()
     except OSError as error:
-        if not failure:
+        if not reason:
             raise
         print(f"the log can't be written either: {error}", file=sys.stderr)
 

@@ -140,8 +140,8 @@ class Monitor:
     def figure(self, name: str, figure: Any, global_step: int) -> None:
         """A matplotlib figure."""
 
-    def failed(self, reason: str) -> None:
-        """The run ends with an error, which its caller will print."""
+    def broken_off(self, reason: str) -> None:
+        """The run ends before its end, for a reason which its caller will print."""
 
     def close(self) -> None:
         """The run has ended, well or not."""
@@ -283,8 +283,8 @@ class LogFileMonitor(Monitor):
     def scalars(self, group: str, values: Mapping[str, float], epoch: int, global_step: int) -> None:  # noqa: ARG002
         self.message(f"{group} {epoch}: {format_scalars(values)}")
 
-    def failed(self, reason: str) -> None:
-        self.message(f"training failed: {reason}")
+    def broken_off(self, reason: str) -> None:
+        self.message(reason)
 
     def close(self) -> None:
         self._file.close()

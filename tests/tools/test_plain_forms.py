@@ -19,12 +19,12 @@ from mtltrack.models.layers.memory import PromptMemory
 from mtltrack.models.tracker import HistorySettings, Tracker
 from mtltrack.tasks.box import CenterHead
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from plain.attention import replaced
 from plain.forms import matmul_precision, plain_forms
 from plain.memory import PlainMemory, read_by_matrix
 
+LIBRARY = Path(__file__).resolve().parents[2] / "lib"
 WIDTH, SEARCH, ENTRIES = 24, 64, 3
 CLOSE = 5.5e-6  # of the largest number of a map
 
@@ -158,7 +158,7 @@ def test_a_replacement_within_another() -> None:
 
 
 def test_the_product_does_not_use_them() -> None:
-    for path in (ROOT / "lib").rglob("*.py"):
+    for path in LIBRARY.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from plain.attention import plain_attention
-from plain.memory import plain_memory
 
 from mtltrack.models.tracker import Tracker
+from plain.attention import plain_attention
+from plain.memory import plain_memory
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from plain.attention import replaced
 from torch import Tensor
 
 from mtltrack.models.tracker import Tracker
+from plain.attention import replaced
 
 
 def read_by_matrix(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:

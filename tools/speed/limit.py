@@ -1,0 +1,109 @@
+"""How many operations a second the machine reaches with large products of matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from plain.forms import matmul_precision
+
+from mtltrack.evaluation.costs import time_calls
+from speed.rounds import Quartiles
+
+DEFAULT, ONEDNN = "default", "oneDNN"
+# rows, inputs, outputs: the layers of ViT-B at 720 tokens, then larger ones
+SHAPES = ((720, 768, 768), (720, 768, 3072), (720, 3072, 768), (2048, 2048, 2048), (4096, 4096, 4096))
+QUICK_SHAPES = ((64, 64, 64), (128, 128, 128))
+STILL_FLOAT32 = 1e-4  # relative error of products that are float32; that of bfloat16 is above 1e-3
+Shape = tuple[int, int, int]
+
+
+@dataclass
+class Limit:
+    """Operations a second of `F.linear`.
+
+    Attributes:
+        precision: "fp32", "bf16" or "fp16".
+        rates: kernel -> shape -> operations a second, one a round.
+        refused: kernel -> why it doesn't count.
+    """
+
+    precision: str
+    rates: dict[str, dict[Shape, list[float]]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def median(self, kernel: str, shape: Shape) -> float:
+        """Return the operations a second of a kernel with matrices of that shape."""
+        return Quartiles.of(self.rates[kernel][shape]).median
+
+    @property
+    def best(self) -> float:
+        """The largest of the medians, of all kernels and shapes."""
+        return max(self.median(kernel, shape) for kernel, shapes in self.rates.items() for shape in shapes)
+
+
+class LimitMeter:
+    """Measures the limit a bit at a time, between the other measurements.
+
+    Args:
+        precision: "fp32", "bf16" or "fp16".
+        device: where.
+        shapes: (rows, inputs, outputs) of the products.
+    """
+
+    def __init__(self, precision: str, device: torch.device, shapes: Sequence[Shape] = SHAPES) -> None:
+        self.device = device
+        self.found = Limit(precision)
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        generator = torch.Generator().manual_seed(0)
+        self._operands = {
+            shape: (
+                torch.randn(shape[0], shape[1], generator=generator).to(device, dtype),
+                torch.randn(shape[2], shape[1], generator=generator).to(device, dtype),
+            )
+            for shape in shapes
+        }
+        self._kernels: dict[str, Callable[[], AbstractContextManager[None]]] = {DEFAULT: nullcontext}
+        if precision == "fp32" and device.type == "cpu":
+            self._offer(ONEDNN, onednn_products)
+
+    def _offer(self, name: str, kernel: Callable[[], AbstractContextManager[None]]) -> None:
+        """Take a kernel into account, unless its products aren't float32."""
+        values, weights = next(iter(self._operands.values()))
+        with kernel(), torch.inference_mode():
+            error = relative_error(F.linear(values, weights), values, weights)
+        if error <= STILL_FLOAT32:
+            self._kernels[name] = kernel
+        else:
+            self.found.refused[name] = f"its products aren't float32: relative error {error:.1e}"
+
+    def measure(self, calls: int = 3) -> None:
+        """Measure every kernel and shape once more."""
+        with torch.inference_mode():
+            for name, kernel in self._kernels.items():
+                for shape, operands in self._operands.items():
+                    with kernel():
+                        seconds = time_calls(lambda pair=operands: F.linear(*pair), self.device, calls, 1)
+                    rows, inputs, outputs = shape
+                    rates = self.found.rates.setdefault(name, {}).setdefault(shape, [])
+                    rates.append(2 * rows * inputs * outputs / min(seconds))
+
+
+@contextmanager
+def onednn_products() -> Iterator[None]:
+    """Let oneDNN multiply float32 matrices while the context lasts.
+
+    Torch has no setting for that alone: it hands float32 products to oneDNN when they may be bfloat16, and
+    on many processors oneDNN still multiplies them as float32. `relative_error` tells.
+    """
+    with matmul_precision("bf16"):
+        yield
+
+
+def relative_error(product: torch.Tensor, values: torch.Tensor, weights: torch.Tensor) -> float:
+    """Return the largest error of values @ weights^T against float64, relative to its largest number."""
+    exact = values.double() @ weights.double().T
+    return float((product.double() - exact).abs().max() / exact.abs().max())

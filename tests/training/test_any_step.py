@@ -12,9 +12,11 @@ from accelerate.state import AcceleratorState
 from standins import EpochLoader, Interruption, changed, make_tracker
 
 from mtltrack.core.errors import TrainingError
+from mtltrack.training import resuming
 from mtltrack.training.checkpoint import Description, load_newest, load_resume
 from mtltrack.training.files import CheckpointFolder, find_resume
 from mtltrack.training.monitors import Monitor, Monitors, RunInfo
+from mtltrack.training.resuming import need_same_state
 from mtltrack.training.saving import BestScore
 from mtltrack.training.settings import TrainSettings
 from mtltrack.training.signals import StoppedError
@@ -310,3 +312,14 @@ def test_a_figure_that_validation_does_not_have_is_told_with_those_it_has(tmp_pa
     (notes,) = run.monitors.monitors
     assert any("no figure 'cls/macro'; it has total, box, " in text for text in notes.messages)
     assert not (tmp_path / "Tiny_best.pth.tar").exists()
+
+
+def test_processes_that_found_different_states_are_told_to_share_their_folder(monkeypatch):
+    path = Path("a") / "Tiny_ep0001.resume.pt"
+    need_same_state(None)
+    need_same_state(path)
+    monkeypatch.setattr(resuming, "gather_object", lambda own: [*own, "none"])
+    with pytest.raises(
+        TrainingError, match=r"\(process 0: Tiny_ep0001.resume.pt, process 1: none\); the --save_dir of all"
+    ):
+        need_same_state(path)

@@ -199,7 +199,8 @@ def test_a_damaged_newest_state_gives_way_to_the_one_before_it_loudly(folder):
         "HIPTrack_ep0004_ema.pth.tar",
     ]
     assert folder.resume_files() == [older] and newest_weights(folder.folder) == folder.weights_file(3)
-    assert set_newer_aside(folder, path) is None
+    save_weights(folder.weights_file(4), make_tracker(), ABOUT, epoch=4, stage="joint")  # then a crash
+    assert set_newer_aside(folder, path) is None and folder.weights_file(4).exists()
     folder.weights_file(3).unlink()
     with pytest.raises(
         DamagedError, match=r"which is gone\. There is no other to fall back to.*--resume never"

@@ -42,6 +42,7 @@ from mtltrack.training.files import (
     set_newer_aside,
 )
 from mtltrack.training.monitors import Monitors, RunInfo, build_monitors
+from mtltrack.training.resuming import need_same_state
 from mtltrack.training.signals import SIGNALS, StoppedError
 from mtltrack.training.trainer import Trainer
 from mtltrack.training.validation import shares_validation
@@ -225,6 +226,7 @@ def train_in(
     net_type = assembly_of(options.script).net_type
     folder = CheckpointFolder.of_run(save_dir, options.script, options.config, net_type)
     found = load_newest(resume_files(folder, options.resume), monitors.message)
+    need_same_state(None if found is None else found[0])
     if found is None:
         report = starting_weights(tracker, cfg, options, save_dir)
         monitors.message(report.sentence())

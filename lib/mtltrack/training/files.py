@@ -175,6 +175,8 @@ def set_newer_aside(folder: CheckpointFolder, path: Path) -> Path | None:
         known = _RESUME.search(path.name) is not None
         states = [file for file in states if not known or _age(file) > _age(path)]
         weights = [file for file in weights if known and epoch_of(file) > epoch_of(path)]
+    if not states:  # weights alone were written just before a crash: the run will write them again
+        return None
     return _move(folder, [*states, *_with_averages(folder, weights)])
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from accelerate.utils import gather_object
 
 from mtltrack.core.errors import TrainingError
 from mtltrack.data.fingerprint import same_sequences
@@ -96,6 +99,24 @@ def need_same_run(
             "goes on, but not as it would have"
         )
     return told
+
+
+def need_same_state(path: Path | None) -> None:
+    """Make sure that all processes go on from the same state; every rank must call it.
+
+    Args:
+        path: the resume file that this rank has read, None to start afresh.
+
+    Raises:
+        TrainingError: another rank has read another one; says which.
+    """
+    names = gather_object(["none" if path is None else path.name])
+    if len(set(names)) > 1:
+        found = ", ".join(f"process {rank}: {name}" for rank, name in enumerate(names))
+        raise TrainingError(
+            f"the processes found different states to go on from ({found}); the --save_dir of all machines "
+            "must be the same shared folder, or --resume never"
+        )
 
 
 def _changed_data(saved: Mapping[str, str], own: Mapping[str, str]) -> list[str]:

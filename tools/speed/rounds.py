@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -145,7 +144,6 @@ def working_memory(form: Form, device: torch.device) -> int | None:
 
     On a GPU of its tensors, elsewhere of the process, which only Linux tells; None where it isn't known.
     """
-    gc.collect()
     if device.type == "cuda":
         synchronise(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -25,7 +25,7 @@ from plain.forms import matmul_precision, plain_forms
 from plain.memory import PlainMemory, read_by_matrix
 
 LIBRARY = Path(__file__).resolve().parents[2] / "lib"
-WIDTH, SEARCH, ENTRIES = 24, 64, 3
+WIDTH, TEMPLATE, SEARCH, ENTRIES = 24, 48, 64, 3
 CLOSE = 5.5e-6  # of the largest number of a map
 
 
@@ -40,7 +40,7 @@ def _one_thread() -> Iterator[None]:
 def make_tracker(history: bool, template_range: str = "CTR_POINT") -> Tracker:
     torch.manual_seed(0)
     backbone = OneStreamViT(
-        WIDTH, 4, 2, SEARCH // 2, SEARCH, ce_loc=[1, 2], ce_keep_ratio=[0.7, 0.7], temporal_embedding=history
+        WIDTH, 4, 2, TEMPLATE, SEARCH, ce_loc=[1, 2], ce_keep_ratio=[0.7, 0.7], temporal_embedding=history
     )
     with torch.no_grad():
         for block in backbone.blocks:
@@ -57,7 +57,7 @@ def make_tracker(history: bool, template_range: str = "CTR_POINT") -> Tracker:
 def make_clip(frames: int, seed: int) -> Clip:
     generator = torch.Generator().manual_seed(seed)
     return Clip(
-        template=torch.randn(2, 3, SEARCH // 2, SEARCH // 2, generator=generator),
+        template=torch.randn(2, 3, TEMPLATE, TEMPLATE, generator=generator),
         template_boxes_xywh=torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.3, 0.2, 0.4, 0.6]]),
         search=torch.randn(2, frames, 3, SEARCH, SEARCH, generator=generator),
         affine=torch.zeros(2, frames, 2, 3),

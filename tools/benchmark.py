@@ -41,11 +41,11 @@ import torch
 from accelerate.utils import set_seed
 from rich.console import Console
 from speed.frames import FrameBench
-from speed.limit import QUICK_SHAPES, SHAPES, LimitMeter
+from speed.limit import QUICK_SHAPES, LimitMeter, shapes_for
 from speed.output import Findings, as_json, print_findings
 from speed.rounds import Timer
 from speed.samples import LoadBench
-from speed.steps import StepBench
+from speed.steps import StepBench, training_device
 
 from mtltrack.cli.build import build_tracker
 from mtltrack.cli.command import make_console, run_command, say
@@ -162,6 +162,12 @@ def check(options: argparse.Namespace, device: torch.device) -> None:
         raise ConfigError("--precision fp16 needs a GPU; use bf16 or fp32")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device {device}: torch sees no GPU here; use cpu")
+    elsewhere = device.type != training_device().type or (device.index or 0) != (training_device().index or 0)
+    if options.what in ("train", "all") and elsewhere:
+        raise ConfigError(
+            f"--device {device}: training takes {training_device()} here; choose another GPU, or none, with "
+            "CUDA_VISIBLE_DEVICES"
+        )
 
 
 def setting_of(options: argparse.Namespace, device: torch.device) -> dict[str, object]:
@@ -186,7 +192,7 @@ def measure(options: argparse.Namespace, cfg: Config, device: torch.device, tell
     amounts = QUICK if options.quick else FULL
     chosen = MEASURED if options.what == "all" else (options.what,)
     findings = Findings(setting_of(options, device))
-    meter = LimitMeter(options.precision, device, QUICK_SHAPES if options.quick else SHAPES)
+    meter = LimitMeter(options.precision, device, QUICK_SHAPES if options.quick else shapes_for(device))
     if chosen != ("load",):
         findings.limit = meter.found
     for what in chosen:

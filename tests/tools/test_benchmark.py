@@ -18,7 +18,7 @@ from mtltrack.core.errors import TrainingError
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import benchmark
 from speed.frames import HeadCost
-from speed.limit import DEFAULT, ONEDNN, Limit, LimitMeter, relative_error
+from speed.limit import DEFAULT, ONEDNN, Limit, LimitMeter, relative_error, shapes_for
 from speed.output import COLUMNS, Findings, as_json, limit_table, print_findings, row_of
 from speed.rounds import Comparison, Form, Quartiles, Timer
 from speed.samples import FRAMES, LoadBench
@@ -151,6 +151,23 @@ def test_products_that_are_not_float32_are_no_limit() -> None:
     assert set(LimitMeter("bf16", torch.device("cpu"), [(8, 8, 8)])._kernels) == {DEFAULT}
 
 
+def test_a_gpu_is_given_larger_products() -> None:
+    on_cpu, on_gpu = (shapes_for(torch.device(name)) for name in ("cpu", "cuda"))
+    assert (720, 768, 3072) in on_cpu and set(on_gpu) - set(on_cpu) == {(8192, 8192, 8192)}
+
+
+def test_training_chooses_its_device(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    options = benchmark.build_parser().parse_args(["train", *HIPTRACK])
+    for name in ("cuda", "cuda:0"):
+        benchmark.check(options, torch.device(name))
+    assert benchmark.main(["train", *HIPTRACK, "--device", "cpu"]) == 1
+    told = capsys.readouterr().err
+    assert "--device cpu: training takes cuda:0 here" in told and "CUDA_VISIBLE_DEVICES" in told
+
+
 def test_everything_is_printed_and_written() -> None:
     limit = Limit("fp32", {DEFAULT: {(2, 2, 2): [160e9]}}, {ONEDNN: "no"})
     findings = Findings({"precision": "fp32"}, limit, {"frame": [example()]}, HeadCost(["cls"], [1.0], [1.1]))
@@ -226,6 +243,7 @@ def test_a_stage_for_everything_is_added() -> None:
         (["--rounds", "0"], "--rounds 0: at least 1 is needed"),
         (["--batch", "-1"], "--batch -1: at least 1 is needed"),
         (["--threads", "0"], "--threads 0: at least 1 is needed"),
+        (["--device", "cuda"], "--device cuda: torch sees no GPU here; use cpu"),
         (["--device", "cpu", "--precision", "fp16"], "--precision fp16 needs a GPU; use bf16 or fp32"),
         (
             ["--device", "cpu", "--quick", "--entries", "151"],
@@ -234,7 +252,11 @@ def test_a_stage_for_everything_is_added() -> None:
     ],
 )
 def test_arguments_that_make_no_sense(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert benchmark.main(["frame", *HIPTRACK, *arguments]) == 1
     assert message in capsys.readouterr().err

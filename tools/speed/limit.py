@@ -16,6 +16,7 @@ from speed.rounds import Quartiles
 DEFAULT, ONEDNN = "default", "oneDNN"
 # rows, inputs, outputs: the layers of ViT-B at 720 tokens, then larger ones
 SHAPES = ((720, 768, 768), (720, 768, 3072), (720, 3072, 768), (2048, 2048, 2048), (4096, 4096, 4096))
+LARGEST = (8192, 8192, 8192)  # smaller ones don't fill a GPU
 QUICK_SHAPES = ((64, 64, 64), (128, 128, 128))
 STILL_FLOAT32 = 1e-4  # relative error of products that are float32; that of bfloat16 is above 1e-3
 Shape = tuple[int, int, int]
@@ -90,6 +91,11 @@ class LimitMeter:
                     rows, inputs, outputs = shape
                     rates = self.found.rates.setdefault(name, {}).setdefault(shape, [])
                     rates.append(2 * rows * inputs * outputs / min(seconds))
+
+
+def shapes_for(device: torch.device) -> tuple[Shape, ...]:
+    """Return the products that the limit of a device is measured with."""
+    return (*SHAPES, LARGEST) if device.type == "cuda" else SHAPES
 
 
 @contextmanager

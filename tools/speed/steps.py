@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from plain.forms import plain_forms
 
 from mtltrack.cli.train_setup import make_accelerator, make_stages, train_settings
@@ -89,3 +90,8 @@ def measured_stages(stages: list[Stage], net: Tracker) -> list[Stage]:
         return stages
     last = stages[-1]
     return [*stages, replace(last, name="joint", trains=everything, losses=frozenset(net.heads()))]
+
+
+def training_device() -> torch.device:
+    """Return the device that accelerate chooses for one process."""
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")

@@ -179,6 +179,15 @@ def test_other_frames_and_pixels_are_not_taken(
     assert difference in capsys.readouterr().err
 
 
+def test_results_that_can_not_be_written_stop_before_anything_is_tracked(
+    save_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert test.main(command(save_dir, "--results", str(tmp_path / "file" / "results"))) == 1
+    told = capsys.readouterr()
+    assert "--results: nothing can be written to" in told.err and "weights" not in told.out
+
+
 def test_a_sequence_of_that_name_in_another_data_set(
     save_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

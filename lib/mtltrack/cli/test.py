@@ -15,7 +15,7 @@ from rich.console import Console
 from mtltrack.cli.command import add_data_options, dataset_key, make_console, results_root, run_command, say
 from mtltrack.core.config import find_config, load_config
 from mtltrack.core.errors import CheckpointError, DataError
-from mtltrack.core.paths import local_settings
+from mtltrack.core.paths import local_settings, need_writable
 from mtltrack.evaluation.benchmarks import Benchmark, load_benchmark, parse_ranges
 from mtltrack.evaluation.benchmarks.known import LOADERS
 from mtltrack.evaluation.overlay import write_overlay
@@ -195,6 +195,8 @@ def run_test(arguments: argparse.Namespace) -> int:
     console = make_console()
     if arguments.threads < 0 or arguments.decimals < 0:
         raise DataError("--threads and --decimals must be 0 or more")
+    results = results_root(arguments.results, arguments.save_dir)
+    need_writable(results, "--save_dir" if arguments.results is None else "--results")
     config = find_config(arguments.tracker_name, arguments.tracker_param)
     cfg = load_config(config, arguments.cfg_options, script=arguments.tracker_name)
     save_dir = Path(arguments.save_dir).expanduser() if arguments.save_dir else local_settings().save_dir
@@ -216,7 +218,7 @@ def run_test(arguments: argparse.Namespace) -> int:
     for note in benchmark.notes:
         say(console, f"note: {note}")
     folder = ResultFolder.of(
-        results_root(arguments.results, arguments.save_dir),
+        results,
         arguments.tracker_name,
         arguments.tracker_param,
         arguments.runid,

@@ -42,6 +42,8 @@ PARTS = {  # module below tools/drill -> what it breaks
     "not_finite": "numbers that aren't",
     "labels": "labels out of range",
     "data_faults": "data",
+    "workers": "loader processes",
+    "storage": "LMDBs and disks",
     "ranks": "several processes",
     "sharded": "parameters shared out",
     "memory": "out of memory",

@@ -1,4 +1,4 @@
-"""The drill's checks of several processes, of steps that can't be made, and of too little memory."""
+"""The drill's checks of several processes that aren't in its short form (see test_fault_drill)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from tools.drill import commands, memory, not_finite, ranks, sharded
+from tools.drill import commands, memory, not_finite
 from tools.drill.row import Row
 
 
@@ -25,7 +25,7 @@ def _fresh_accelerator() -> Iterator[None]:
 def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which two processes left what they found."""
     folder = tmp_path_factory.mktemp("ranks")
-    assert commands.in_ranks(folder, ["steps", "validation", "sharded", "faults", "memory"]) == ""
+    assert commands.in_ranks(folder, ["faults", "memory"]) == ""
     return folder
 
 
@@ -41,30 +41,6 @@ def passed(rows: list[Row], number: int) -> None:
     assert all(row.passed for row in rows), [row for row in rows if not row.passed]
 
 
-def test_a_loss_or_gradient_that_is_not_finite_stops_the_step_and_three_in_a_row_the_training() -> None:
-    passed([*not_finite.one_process_rows(), not_finite.patience_row()], 3)
-
-
-def test_a_batch_that_does_not_fit_into_memory_is_made_in_pieces() -> None:
-    passed(memory.one_process_rows(), 2)
-
-
-def test_every_sample_comes_once_whatever_the_number_of_processes() -> None:
-    passed(ranks.sample_rows(), 2)
-
-
-@pytest.mark.slow
-def test_two_ranks_make_the_step_of_one(started_once: Path) -> None:
-    rows = ranks.step_rows(started_once)
-    passed(rows, 3)
-    assert "running statistics" in rows[2].found  # of batches of 4 and of 8
-
-
-@pytest.mark.slow
-def test_a_shared_validation_finds_what_one_process_does(started_once: Path) -> None:
-    passed([ranks.validation_row(started_once)], 1)
-
-
 @pytest.mark.slow
 def test_a_fault_on_one_rank_stops_the_step_on_both(started_once: Path) -> None:
     rows = not_finite.rank_rows(started_once)
@@ -75,11 +51,6 @@ def test_a_fault_on_one_rank_stops_the_step_on_both(started_once: Path) -> None:
 @pytest.mark.slow
 def test_too_little_memory_on_one_rank_makes_both_go_in_pieces(started_once: Path) -> None:
     passed(memory.rank_rows(started_once), 6)
-
-
-@pytest.mark.slow
-def test_weights_spread_over_the_ranks_make_the_same_steps(started_once: Path) -> None:
-    passed(sharded.step_rows(started_once), 2)
 
 
 @pytest.mark.slow

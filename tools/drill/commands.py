@@ -47,7 +47,7 @@ TRAIN:
   DROP_PATH_RATE: 0.0
   BN: frozen
 """
-SECONDS = 300.0  # that a run may take at most
+SECONDS = 900.0  # that a run may take at most
 
 
 def prepare(folder: Path) -> Path:

@@ -150,14 +150,14 @@ def difference(one: Any, other: Any, place: str = "") -> str:
     """Return where two contents differ first, "" when they are equal bit for bit."""
     if isinstance(one, torch.Tensor):
         same = isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
-        return "" if same else place
+        return "" if same else place or "/"
     if isinstance(one, dict):
         if not isinstance(other, dict) or list(one) != list(other):
-            return place
+            return place or "/"
         return next((text for key in one if (text := difference(one[key], other[key], f"{place}/{key}"))), "")
     if isinstance(one, list | tuple):
         if not isinstance(other, list | tuple) or len(one) != len(other):
-            return place
+            return place or "/"
         pairs = enumerate(zip(one, other, strict=True))
         return next((text for i, (a, b) in pairs if (text := difference(a, b, f"{place}/{i}"))), "")
     return "" if one == other or (one != one and other != other) else f"{place}: {one} and {other}"

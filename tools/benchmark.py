@@ -43,7 +43,7 @@ from rich.console import Console
 from speed.frames import FrameBench
 from speed.limit import QUICK_SHAPES, LimitMeter, shapes_for
 from speed.output import Findings, as_json, print_findings
-from speed.rounds import Timer
+from speed.rounds import CLOCKS, CPU, WALL, Timer
 from speed.samples import LoadBench
 from speed.steps import StepBench, training_device
 
@@ -60,6 +60,7 @@ EXAMPLES = """examples:
   python tools/benchmark.py frame --script hiptrack --config hiptrack
   python tools/benchmark.py frame --script hiptrack --config hiptrack_mtl --entries 1 --precision bf16
   python tools/benchmark.py frame --script ostrack --config ostrack_256 --threads 2
+  python tools/benchmark.py frame --script hiptrack --config hiptrack --device cpu --threads 1 --clock cpu
   python tools/benchmark.py train --script hiptrack --config hiptrack --rounds 5 --batch 1
   python tools/benchmark.py all --script hiptrack --config hiptrack --out output/benchmark
   python tools/benchmark.py all --script hiptrack --config hiptrack_tiny --quick
@@ -140,6 +141,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch", type=int, default=1, help="clips a step of training (1)")
     parser.add_argument("--threads", type=int, help="CPU threads; without it torch's choice")
+    parser.add_argument(
+        "--clock",
+        choices=list(CLOCKS),
+        default=WALL,
+        help="cpu: the processor's time of one thread, for a machine that has other work too; loading always "
+        "takes the wall's (wall)",
+    )
     parser.add_argument("--out", metavar="DIR", help=f"also write everything into {FILE} there")
     parser.add_argument("--quick", action="store_true", help="few rounds, to see that it runs")
     parser.add_argument(
@@ -160,6 +168,10 @@ def check(options: argparse.Namespace, device: torch.device) -> None:
             raise ConfigError(f"--{name} {value}: at least 1 is needed")
     if options.precision == "fp16" and device.type != "cuda":
         raise ConfigError("--precision fp16 needs a GPU; use bf16 or fp32")
+    if options.clock == CPU and (device.type != "cpu" or options.threads != 1):
+        raise ConfigError(
+            "--clock cpu needs --device cpu and --threads 1: it adds up the time of all threads"
+        )
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device {device}: torch sees no GPU here; use cpu")
     elsewhere = device.type != training_device().type or (device.index or 0) != (training_device().index or 0)
@@ -181,6 +193,7 @@ def setting_of(options: argparse.Namespace, device: torch.device) -> dict[str, o
         "device": str(device),
         "processor": name or platform.machine(),
         "threads": torch.get_num_threads(),
+        "clock": options.clock,
         "torch": torch.__version__,
         "load average before": load,
         "time": time.strftime("%Y-%m-%d %H:%M"),
@@ -192,7 +205,12 @@ def measure(options: argparse.Namespace, cfg: Config, device: torch.device, tell
     amounts = QUICK if options.quick else FULL
     chosen = MEASURED if options.what == "all" else (options.what,)
     findings = Findings(setting_of(options, device))
-    meter = LimitMeter(options.precision, device, QUICK_SHAPES if options.quick else shapes_for(device))
+    meter = LimitMeter(
+        options.precision,
+        device,
+        QUICK_SHAPES if options.quick else shapes_for(device),
+        CLOCKS[options.clock],
+    )
     if chosen != ("load",):
         findings.limit = meter.found
     for what in chosen:
@@ -201,6 +219,7 @@ def measure(options: argparse.Namespace, cfg: Config, device: torch.device, tell
             options.rounds or getattr(amounts, what),
             tell,
             (lambda: None) if what == "load" else meter.measure,
+            CLOCKS[WALL if what == "load" else options.clock],
         )
         if what == "frame":
             bench = FrameBench(_net(options, cfg), cfg, options.precision, timer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ import benchmark
 from speed.frames import HeadCost
 from speed.limit import DEFAULT, ONEDNN, Limit, LimitMeter, relative_error, shapes_for
 from speed.output import COLUMNS, Findings, as_json, limit_table, print_findings, row_of
-from speed.rounds import Comparison, Form, Quartiles, Timer
+from speed.rounds import CLOCKS, CPU, Comparison, Form, Quartiles, Timer
 from speed.samples import FRAMES, LoadBench
 from speed.steps import StepBench, measured_stages
 
@@ -123,6 +124,14 @@ def test_forms_take_turns() -> None:
     assert calls == turns  # a round of warming up, two that count, and one for the memory
     assert len(found.ours) == len(found.plain) == 2
     assert told == ["work: warming up", "work: round 1 of 2", "work: round 2 of 2"]
+
+
+def test_the_processors_time_does_not_pass_while_one_waits() -> None:
+    timer = Timer(torch.device("cpu"), 1, clock=CLOCKS[CPU])
+    found = timer.compare(
+        "wait", *(Form(lambda: time.sleep(0.05)) for _ in range(2)), warm_up=0, memory=False
+    )
+    assert max(found.ours + found.plain) < 0.04
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process's peak")
@@ -243,6 +252,7 @@ def test_a_stage_for_everything_is_added() -> None:
         (["--rounds", "0"], "--rounds 0: at least 1 is needed"),
         (["--batch", "-1"], "--batch -1: at least 1 is needed"),
         (["--threads", "0"], "--threads 0: at least 1 is needed"),
+        (["--device", "cpu", "--clock", "cpu"], "--clock cpu needs --device cpu and --threads 1"),
         (["--device", "cuda"], "--device cuda: torch sees no GPU here; use cpu"),
         (["--device", "cpu", "--precision", "fp16"], "--precision fp16 needs a GPU; use bf16 or fp32"),
         (

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from plain.forms import matmul_precision
 
-from mtltrack.evaluation.costs import time_calls
-from speed.rounds import Quartiles
+from speed.rounds import Quartiles, seconds_of
 
 DEFAULT, ONEDNN = "default", "oneDNN"
 # rows, inputs, outputs: the layers of ViT-B at 720 tokens, then larger ones
@@ -53,10 +54,17 @@ class LimitMeter:
         precision: "fp32", "bf16" or "fp16".
         device: where.
         shapes: (rows, inputs, outputs) of the products.
+        clock: returns seconds.
     """
 
-    def __init__(self, precision: str, device: torch.device, shapes: Sequence[Shape] = SHAPES) -> None:
-        self.device = device
+    def __init__(
+        self,
+        precision: str,
+        device: torch.device,
+        shapes: Sequence[Shape] = SHAPES,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.device, self.clock = device, clock
         self.found = Limit(precision)
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         generator = torch.Generator().manual_seed(0)
@@ -86,11 +94,13 @@ class LimitMeter:
         with torch.inference_mode():
             for name, kernel in self._kernels.items():
                 for shape, operands in self._operands.items():
+                    product = partial(F.linear, *operands)
                     with kernel():
-                        seconds = time_calls(lambda pair=operands: F.linear(*pair), self.device, calls, 1)
+                        product()
+                        seconds = min(seconds_of(product, self.device, self.clock) for _ in range(calls))
                     rows, inputs, outputs = shape
                     rates = self.found.rates.setdefault(name, {}).setdefault(shape, [])
-                    rates.append(2 * rows * inputs * outputs / min(seconds))
+                    rates.append(2 * rows * inputs * outputs / seconds)
 
 
 def shapes_for(device: torch.device) -> tuple[Shape, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -13,7 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mtltrack.evaluation.costs import synchronise, time_calls
+from mtltrack.evaluation.costs import synchronise
+
+WALL, CPU = "wall", "cpu"
+CLOCKS = {WALL: time.perf_counter, CPU: time.process_time}
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,14 @@ class Timer:
         rounds: how many count; each times both forms once.
         tell: takes a line about how far it is.
         between: called before each comparison, for what else is to be measured all along.
+        clock: returns seconds; `CLOCKS` has two.
     """
 
     device: torch.device
     rounds: int
     tell: Callable[[str], None] = lambda text: None  # noqa: ARG005 - nobody listens
     between: Callable[[], None] = lambda: None
+    clock: Callable[[], float] = time.perf_counter
 
     def compare(
         self,
@@ -129,14 +135,23 @@ class Timer:
             pairs = [(ours, found.ours), (plain, found.plain)]
             for form, seconds in pairs if number % 2 == 0 else pairs[::-1]:
                 with form.within():
-                    taken = time_calls(form.step, self.device, 1, 0)
+                    taken = seconds_of(form.step, self.device, self.clock)
                 if number >= 0:
-                    seconds += taken
+                    seconds.append(taken)
         for key, form in (("ours", ours), ("plain", plain)):
             used = working_memory(form, self.device) if memory else None
             if used is not None:
                 found.memory[key] = used
         return found
+
+
+def seconds_of(step: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
+    """Return what a call takes, until a GPU has done it."""
+    synchronise(device)
+    began = clock()
+    step()
+    synchronise(device)
+    return clock() - began
 
 
 def working_memory(form: Form, device: torch.device) -> int | None:

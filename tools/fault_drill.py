@@ -45,7 +45,6 @@ PARTS = {  # module below tools/drill -> what it breaks
     "workers": "loader processes",
     "storage": "LMDBs and disks",
     "ranks": "several processes",
-    "sharded": "parameters shared out",
     "memory": "out of memory",
     "typos": "configuration",
 }

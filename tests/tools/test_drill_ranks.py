@@ -1,56 +1,31 @@
-"""The drill's checks of several processes that aren't in its short form (see test_fault_drill)."""
+"""The drill of several processes: what it can tell, and what isn't in its short form (see test_fault_drill)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from tools.drill import commands, memory, not_finite
-from tools.drill.row import Row
 
 
-@pytest.fixture(autouse=True)
-def _fresh_accelerator() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-@pytest.fixture(scope="module")
-def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which two processes left what they found."""
-    folder = tmp_path_factory.mktemp("ranks")
-    assert commands.in_ranks(folder, ["faults", "memory"]) == ""
-    return folder
-
-
-@pytest.fixture
-def started_once(of_ranks: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same folder; the drill takes what is there."""
-    monkeypatch.setattr(commands, "in_ranks", lambda folder, checks: "")
-    return of_ranks
-
-
-def passed(rows: list[Row], number: int) -> None:
-    assert len(rows) == number
-    assert all(row.passed for row in rows), [row for row in rows if not row.passed]
-
-
-@pytest.mark.slow
-def test_a_fault_on_one_rank_stops_the_step_on_both(started_once: Path) -> None:
-    rows = not_finite.rank_rows(started_once)
-    passed(rows, 2)
-    assert "12 cases" in rows[0].check
-
-
-@pytest.mark.slow
-def test_too_little_memory_on_one_rank_makes_both_go_in_pieces(started_once: Path) -> None:
-    passed(memory.rank_rows(started_once), 6)
+def test_ranks_that_part_fail_the_drill(tmp_path: Path) -> None:
+    good = {"most": [1, 1], "difference": 0.0, "said": ["rank 1: no memory"] * 2}
+    cases = {"fixed forward": good, "famo forward": {**good, "most": [4, 1]}}
+    cases["fixed backward"] = {**good, "difference": 0.5}
+    torch.save(cases, tmp_path / "memory.pt")
+    assert [row.passed for row in memory.rank_rows(tmp_path)] == [True, False, False]
+    case = {"kind": not_finite.LOSS, "task": "cls", "rank": 1, "sample": ["task cls", "sample 3"]}
+    named, silent = "task cls at made up (sample 3)", "task box"
+    for told, passed in (
+        ([(named, True), (named, True)], True),
+        ([(named, True), (named, False)], False),  # one rank's weights have moved
+        ([(None, True), (named, True)], False),  # one rank has made the step
+        ([(silent, True), (named, True)], False),
+    ):
+        torch.save([{**case, "told": told}], tmp_path / "faults.pt")
+        assert [row.passed for row in not_finite.rank_rows(tmp_path)] == [passed, True]
+    assert commands.in_ranks(tmp_path, ["memory", "faults"]) == ""  # both are there
 
 
 @pytest.mark.slow

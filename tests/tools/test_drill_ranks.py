@@ -1,4 +1,4 @@
-"""The drill of several processes: what it can tell, and what isn't in its short form (see test_fault_drill)."""
+"""The drill of several processes: what it can tell, and what its short form leaves out."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from tools.drill.row import Row
@@ -204,8 +204,8 @@ def told_when_writing(tell: Callable[[], object]) -> Iterator[None]:
         checkpoint._write = write
 
 
-def counted_writes(run: Run) -> tuple[int, int]:
-    """Train to the end; return how many checkpoint files were written, and the exit status."""
+def telling_child(run: Run) -> tuple[int, BinaryIO]:
+    """Train in a child; return its number, and a pipe that gives a byte whenever it begins a checkpoint."""
     ours, theirs = os.pipe()
 
     def work() -> int:
@@ -214,7 +214,13 @@ def counted_writes(run: Run) -> tuple[int, int]:
 
     child = in_child(work)
     os.close(theirs)
-    with os.fdopen(ours, "rb") as pipe:
+    return child, os.fdopen(ours, "rb")
+
+
+def counted_writes(run: Run) -> tuple[int, int]:
+    """Train to the end; return how many checkpoint files were written, and the exit status."""
+    child, pipe = telling_child(run)
+    with pipe:
         writes = len(pipe.read())
     return writes, wait_for(child)
 
@@ -241,15 +247,8 @@ def killed_at(run: Run, seconds: float) -> bool:
 
 def killed_while_writing(run: Run, number: int, delay: float) -> bool:
     """Train and kill `delay` seconds after the `number`-th checkpoint began to be written."""
-    ours, theirs = os.pipe()
-
-    def work() -> int:
-        with told_when_writing(lambda: os.write(theirs, b"w")):
-            return run.train()
-
-    child = in_child(work)
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as pipe:
+    child, pipe = telling_child(run)
+    with pipe:
         if len(pipe.read(number)) == number:
             time.sleep(delay)
             kill_group(child)

@@ -20,8 +20,7 @@ from tools.drill.resume import (
     difference,
     finish,
     forked,
-    in_child,
-    told_when_writing,
+    telling_child,
     wait_for,
 )
 from tools.drill.row import Row
@@ -34,15 +33,8 @@ STATUS = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 128 + signal.SIGUSR1}
 
 def leave_once(run: Run, name: str, writes: int, delay: float) -> tuple[int, float]:
     """Train, send a signal `delay` seconds after `writes` checkpoints; return status and seconds."""
-    ours, theirs = os.pipe()
-
-    def work() -> int:
-        with told_when_writing(lambda: os.write(theirs, b"w")):
-            return run.train()
-
-    child = in_child(work)
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as pipe:
+    child, pipe = telling_child(run)
+    with pipe:
         pipe.read(writes)
         time.sleep(delay)
         os.killpg(child, getattr(signal, name))  # to all of its processes, as Slurm does

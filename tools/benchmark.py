@@ -30,6 +30,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -49,7 +50,7 @@ from speed.steps import StepBench, training_device
 
 from mtltrack.cli.build import build_tracker
 from mtltrack.cli.command import make_console, run_command, say
-from mtltrack.cli.profile_model import memory_entries
+from mtltrack.cli.profile_model import ENTRIES, memory_entries
 from mtltrack.cli.test import devices_of
 from mtltrack.core.config import Config, find_config, load_config
 from mtltrack.core.errors import ConfigError
@@ -66,7 +67,6 @@ EXAMPLES = """examples:
   python tools/benchmark.py all --script hiptrack --config hiptrack_tiny --quick
 """
 MEASURED = ("frame", "train", "load")
-ENTRIES = (1, 10, 50, 150)
 FILE = "benchmark.json"
 
 
@@ -184,20 +184,28 @@ def check(options: argparse.Namespace, device: torch.device) -> None:
 
 def setting_of(options: argparse.Namespace, device: torch.device) -> dict[str, object]:
     """Return what was measured on and with."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # Windows has none
     return {
         "script": options.script,
         "config": options.config,
         "precision": options.precision,
         "device": str(device),
-        "processor": name or platform.machine(),
+        "processor": processor_name(device),
         "threads": torch.get_num_threads(),
         "clock": options.clock,
         "torch": torch.__version__,
         "load average before": load,
         "time": time.strftime("%Y-%m-%d %H:%M"),
     }
+
+
+def processor_name(device: torch.device) -> str:
+    """Return the name of a device's processor, as far as the system tells."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    told = Path("/proc/cpuinfo")  # Linux's; elsewhere Python asks the system
+    found = re.search(r"^model name\s*:\s*(.+)$", told.read_text(), re.MULTILINE) if told.exists() else None
+    return found[1] if found is not None else platform.processor() or platform.machine()
 
 
 def measure(options: argparse.Namespace, cfg: Config, device: torch.device, tell: Teller) -> Findings:

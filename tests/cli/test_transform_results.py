@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mtltrack.cli.transform_results import main
+from mtltrack.cli.transform_results import build_parser, main
 from mtltrack.evaluation.submission import SERVERS
 
 
@@ -152,3 +152,22 @@ def test_an_incomplete_data_set_is_refused(tmp_path: Path, capsys: pytest.Captur
         path.unlink()
     assert main("got10k", ["--results", str(tmp_path), "--dataset-root", str(root)]) == 1
     assert "lacks 1 of them: GOT-10k_Test_000007" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("server", "forms"),
+    [
+        ("got10k", "such as GOT-10k_Test_000001.txt or GOT-10k_Test_000001/GOT-10k_Test_000001_001.txt\n"),
+        ("trackingnet", f"such as {SERVERS['trackingnet'].names()[0]}.txt\n"),
+    ],
+)
+def test_a_folder_without_lengths_names_each_form_once(
+    server: str, forms: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(server, ["--results", str(tmp_path), "--ground-truth", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.endswith(forms)
+
+
+@pytest.mark.parametrize(("server", "with_times"), [("got10k", True), ("trackingnet", False)])
+def test_the_help_names_the_files_that_are_needed(server: str, with_times: bool) -> None:
+    assert ("<seq>_time.txt" in build_parser(server).format_help()) == with_times

@@ -26,6 +26,7 @@ def build_parser(key: str) -> argparse.ArgumentParser:
     """Return a command's arguments; `key` names the server, see `SERVERS`."""
     server = SERVERS[key]
     content = "boxes and times" if server.with_times else "boxes"
+    files = "<seq>.txt and <seq>_time.txt" if server.with_times else "<seq>.txt"
     parser = argparse.ArgumentParser(
         prog=f"transform_{key}.py",
         description=f"Pack result files into the archive that {server.title}'s server takes: the {content} "
@@ -42,7 +43,7 @@ def build_parser(key: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--results",
         help="folder of results, without it <save_dir>/test/tracking_results; without --tracker_name the "
-        "folder of the <seq>.txt themselves",
+        f"folder of the {files} themselves",
     )
     parser.add_argument("--save_dir", help="without it that of local.yaml")
     parser.add_argument(
@@ -98,9 +99,10 @@ def lengths_of(server: Server, path: Path) -> Expected:
         if file is not None:
             boxes[name] = parse_numbers(file, 4)
     if not boxes:
+        first = server.names()[0]
+        forms = " or ".join(dict.fromkeys((f"{first}.txt", server.box_file(first))))
         raise DataError(
-            f"--ground-truth {source} holds no file of {server.title}'s test sequences, such as "
-            f"{server.names()[0]}.txt or {server.box_file(server.names()[0])}"
+            f"--ground-truth {source} holds no file of {server.title}'s test sequences, such as {forms}"
         )
     if all(len(values) == 1 for values in boxes.values()):
         raise DataError(

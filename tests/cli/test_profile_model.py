@@ -109,3 +109,8 @@ def test_on_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert profile_model.main(arguments) == 0
     said = capsys.readouterr().out
     assert "memory of the GPU's tensors" in said and "on cuda:0 (" in said
+
+
+def test_the_help_states_the_defaults() -> None:
+    words = " ".join(profile_model.build_parser().format_help().split())
+    assert "hiptrack (the default), ostrack" in words and "name of the configuration (hiptrack)" in words

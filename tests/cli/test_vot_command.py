@@ -108,3 +108,8 @@ def test_entry_for_the_workspace(
 def test_unknown_weights_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert vot.main(arguments(Path("none.pth"))) == 1
     assert "--checkpoint 'none.pth' is no file" in capsys.readouterr().err
+
+
+def test_the_help_states_the_defaults() -> None:
+    words = " ".join(vot.build_parser().format_help().split())
+    assert "hiptrack (the default), ostrack" in words and "name of the configuration (hiptrack)" in words

@@ -62,8 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--script", default="hiptrack", help="the model: hiptrack, ostrack")
-    parser.add_argument("--config", default="hiptrack", help="name of the configuration")
+    parser.add_argument("--script", default="hiptrack", help="the model: hiptrack (the default), ostrack")
+    parser.add_argument("--config", default="hiptrack", help="name of the configuration (hiptrack)")
     parser.add_argument(
         "--frames", type=int, default=10, help=f"frames to time, after {WARM_UP} that warm up; 0 counts only"
     )

@@ -70,10 +70,15 @@ def build_parser() -> argparse.ArgumentParser:
         description="Measure how long scoring takes, on made up boxes.",
         epilog="example: python tools/benchmark_scoring.py --sequences 100 --frames 500 --trackers 3",
     )
-    parser.add_argument("--sequences", type=int, default=1000)
-    parser.add_argument("--frames", type=int, default=2500, help="of each sequence")
-    parser.add_argument("--trackers", type=int, default=10)
-    parser.add_argument("--protocol", default="lasot", choices=("otb", "uav", "lasot", "got10k"))
+    parser.add_argument("--sequences", type=int, default=1000, help="how many (1000)")
+    parser.add_argument("--frames", type=int, default=2500, help="of each sequence (2500)")
+    parser.add_argument("--trackers", type=int, default=10, help="how many (10)")
+    parser.add_argument(
+        "--protocol",
+        default="lasot",
+        choices=("otb", "uav", "lasot", "got10k"),
+        help="whose rules hold (lasot)",
+    )
     return parser
 
 

@@ -71,7 +71,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, help="how many, 0 and up (5)")
     parser.add_argument("--width", type=int, help="channels between blocks (64)")
-    parser.add_argument("--quick", action="store_true", help="small and few: does it work?")
+    parser.add_argument("--quick", action="store_true", help="small and few, tables alone: does it work?")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the CSV and the JSON file")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the ratios over depth into it")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1: the sizes are small)")
@@ -99,8 +99,8 @@ def settings_of(options: argparse.Namespace) -> list[Setting]:
     return [Setting(d, n == "own", g, depth) for n, g, depth, d in product(norms, gains, depths, designs)]
 
 
-def tell(console: Console, found: list[Measured]) -> None:
-    """Print the tables and what follows from them."""
+def tell(console: Console, found: list[Measured], *, sentences: bool) -> None:
+    """Print the tables and, where `sentences` are wanted, what follows from them."""
     for measure in MEASURES:
         console.print(flow_table(found, measure))
     ranked = {m.setting.design for m in found if DESIGNS[m.setting.design].tier is not None}
@@ -112,7 +112,7 @@ def tell(console: Console, found: list[Measured]) -> None:
             continue  # one block is the first and the last
         console.print(ranking_table(found, measure))
         console.print(pair_table(found, measure))
-    for line in statements(found):
+    for line in statements(found) if sentences else ():
         say(console, line)
 
 
@@ -124,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
     console.print(design_table(list(dict.fromkeys(options.designs)), options.width))
     with console.status("") as status:
         found = measure_all(settings, sizes, options.seeds, status.update)
-    tell(console, found)
+    tell(console, found, sentences=not options.quick)
     if options.out is not None:
         save_files(found, sizes, options.out)
         say(console, f"wrote {options.out / 'gradient_flow.csv'} and gradient_flow.json beside it")

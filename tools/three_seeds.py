@@ -24,6 +24,11 @@ from rich.table import Table
 from mtltrack.core.paths import test_data_root
 
 ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = """examples:
+  python tools/three_seeds.py
+  python tools/three_seeds.py --seeds 3 4 --out output/more_seeds
+  python tools/three_seeds.py --rendered --reuse
+"""
 SCORE = "mIoU"
 REAL_CONFIG = "hiptrack_cls_tiny"  # trains on the real sequences alone
 REAL, RENDERED = "sot", "val"  # what the demo calls its test data
@@ -33,9 +38,15 @@ Scores = dict[str, float]  # sequence -> mean IoU in [0, 1]
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Run the demo for several seeds, print mean IoU.")
+    parser = argparse.ArgumentParser(
+        description="Run the demo for several seeds, print mean IoU.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds (0 1 2)")
-    parser.add_argument("--out", type=Path, default=ROOT / "output" / "three_seeds", help="for all runs")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "output" / "three_seeds", help="for all runs (output/three_seeds)"
+    )
     parser.add_argument("--rendered", action="store_true", help="never take real sequences")
     parser.add_argument("--reuse", action="store_true", help="take the scores of seeds that were run before")
     return parser.parse_args(arguments)

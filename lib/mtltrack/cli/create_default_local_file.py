@@ -10,6 +10,10 @@ from pathlib import Path
 from mtltrack.core.errors import ConfigError, MtltrackError
 from mtltrack.core.paths import LOCAL_FILE, checkout_root, known_roots
 
+EXAMPLES = """examples:
+  python tracking/create_default_local_file.py --data_dir ~/datasets --save_dir ./output
+  python tracking/create_default_local_file.py --data_dir ~/datasets --force
+"""
 HEAD = """\
 # Where things lie on this machine. Relative paths count from this file's folder; ~ and ${{VAR}} are replaced.
 workspace_dir: {workspace_dir}
@@ -78,12 +82,16 @@ def write_local_file(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--workspace_dir", default=".", help="folder of the project's work (default: the checkout)"
     )
-    parser.add_argument("--data_dir", default="./data", help="folder of the data sets (default: ./data)")
-    parser.add_argument("--save_dir", default="./output", help="folder of checkpoints, logs and results")
+    parser.add_argument("--data_dir", default="./data", help="folder of the data sets (./data)")
+    parser.add_argument(
+        "--save_dir", default="./output", help="folder of checkpoints, logs and results (./output)"
+    )
     parser.add_argument("--force", action="store_true", help="overwrite an existing local.yaml")
     options = parser.parse_args(arguments)
     try:

@@ -65,7 +65,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--script", default="hiptrack", help="the model: hiptrack (the default), ostrack")
     parser.add_argument("--config", default="hiptrack", help="name of the configuration (hiptrack)")
     parser.add_argument(
-        "--frames", type=int, default=10, help=f"frames to time, after {WARM_UP} that warm up; 0 counts only"
+        "--frames",
+        type=int,
+        default=10,
+        help=f"frames to time, after {WARM_UP} that warm up; 0 counts only (10)",
     )
     parser.add_argument(
         "--memory",
@@ -75,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"entries of the history's memory to measure with; without it those of {ENTRIES} that "
         "MODEL.MAX_MEM allows",
     )
-    parser.add_argument("--batch", type=int, default=1, help="clips in one pass of the model")
+    parser.add_argument("--batch", type=int, default=1, help="clips in one pass of the model (1)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; without it a GPU if there is one")
     parser.add_argument("--json", metavar="FILE", help="also write everything into this file")
     parser.add_argument(

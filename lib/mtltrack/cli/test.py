@@ -78,15 +78,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset_name",
         dest="dataset",
         default="otb",
-        help=f"a benchmark ({', '.join(LOADERS)}) or a folder of sequences",
+        help=f"a benchmark ({', '.join(LOADERS)}) or a folder of sequences (otb)",
     )
     parser.add_argument("--sequence", help="only this one: its name, or its number from 0")
     add_data_options(parser)
     parser.add_argument("--runid", type=int, help="results go to <tracker_param>_<runid as three digits>")
     parser.add_argument(
-        "--threads", type=int, default=0, help="processes that share the sequences (0, 1: this one)"
+        "--threads", type=int, default=0, help="processes that share the sequences; 0, 1: this one (0)"
     )
-    parser.add_argument("--num_gpus", type=int, default=1, help="GPUs that the processes take in turn")
+    parser.add_argument("--num_gpus", type=int, default=1, help="GPUs that the processes take in turn (1)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; without it a GPU if there is one")
     parser.add_argument(
         "--checkpoint", help="weights to test; without it TEST.EPOCH's, else the newest below save_dir"
@@ -94,11 +94,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--save_dir", help="folder of checkpoints and results; without it that of local.yaml")
     parser.add_argument("--results", help="folder of results; without it <save_dir>/test/tracking_results")
     parser.add_argument(
-        "--decimals", type=int, default=0, help="digits after the point; 0 truncates to integers"
+        "--decimals", type=int, default=0, help="digits after the point; 0 truncates to integers (0)"
     )
     parser.add_argument("--video", action="store_true", help="also write <results>/.../videos/<sequence>.mp4")
     parser.add_argument("--force", action="store_true", help="run sequences that have results, too")
-    parser.add_argument("--debug", type=int, default=0, help="1: tracebacks with every error")
+    parser.add_argument("--debug", type=int, default=0, help="1: tracebacks with every error (0)")
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings on top of the YAML"
     )

@@ -18,6 +18,8 @@ from derivatives import held, layers, network
 from derivatives.comparison import Check, Outcome, by_differences, relative_error
 from derivatives.held import Held, PathChanged
 
+import mtltrack
+
 SMALL = network.CASES["ostrack_mlp"]
 
 
@@ -158,3 +160,14 @@ def test_an_unknown_check_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert check_derivatives.main(["--only", "losses/goiu"]) == 1
     told = capsys.readouterr().err
     assert "--only losses/goiu: no check of that name or group; there are losses/giou, losses/ciou" in told
+
+
+def test_only_the_package_itself_is_the_package() -> None:
+    # a checkout may be called like the package: its tools, and an environment in it, are none of it
+    code = compile("def place(): return _place()", "/somewhere/mtltrack/tools/derivatives/held.py", "exec")
+    space = {"_place": held._place}
+    exec(code, space)
+    assert space["place"]() == ("outside the package", 0)
+    inside = str(Path(mtltrack.__file__).parent / "losses" / "boxes.py")
+    exec(compile("def place(): return _place()", inside, "exec"), space)
+    assert space["place"]() == ("losses/boxes.py place", 1)

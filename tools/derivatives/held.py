@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-PACKAGE = "mtltrack"
+import mtltrack
+
+PACKAGE = Path(mtltrack.__file__).parent
 
 
 class Boundary(NamedTuple):
@@ -118,8 +120,7 @@ def _place() -> tuple[str, int]:
     frame = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if PACKAGE in path.parts:
-            inside = path.parts[len(path.parts) - path.parts[::-1].index(PACKAGE) :]
-            return f"{'/'.join(inside)} {frame.f_code.co_name}", frame.f_lineno
+        if path.is_relative_to(PACKAGE):  # not by the name alone: a checkout may be called like the package
+            return f"{path.relative_to(PACKAGE).as_posix()} {frame.f_code.co_name}", frame.f_lineno
         frame = frame.f_back  # type: ignore[assignment]
     return "outside the package", 0

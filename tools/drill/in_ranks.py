@@ -26,6 +26,7 @@ from tools.drill.tiny import (
     largest_difference,
     same_bits,
     share_of,
+    tables_of,
     tiny_clip,
     tiny_tracker,
     validation_clips,
@@ -135,7 +136,8 @@ def validation(accelerator: Accelerator) -> dict[str, Any]:
         shared=True,
     )
     seen = gather_object([(source["sequence"], source["index"]) for clip in own for source in clip.sources])
-    return {"scalars": found.scalars, "seen": seen}
+    tables = tables_of(found.metrics) if accelerator.is_main_process else {}
+    return {"scalars": found.scalars, "seen": seen, "tables": tables}
 
 
 CHECKS = {check.__name__: check for check in (steps, sharded, faults, memory, validation)}

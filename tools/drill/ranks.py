@@ -17,6 +17,7 @@ from tools.drill.tiny import (
     TinyTraining,
     largest_difference,
     same_bits,
+    tables_of,
     tiny_clip,
     tiny_tracker,
     validation_clips,
@@ -105,15 +106,18 @@ def validation_row(folder: Path) -> Row:
     shared = torch.load(folder / "validation.pt", weights_only=True)
     clips = validation_clips()
     lambdas = dict.fromkeys(TASKS, 1.0)
-    alone = validate(
+    whole = validate(
         tiny_tracker(), clips, accelerator=Accelerator(cpu=True), lambdas=lambdas, mean=MEAN, std=STD
-    ).scalars
+    )
+    alone, tables = whole.scalars, tables_of(whole.metrics)
     samples = [(source["sequence"], source["index"]) for clip in clips for source in clip.sources]
     seen = [tuple(sample) for sample in shared["seen"]]
     different = [name for name in alone if alone[name] != shared["scalars"].get(name)]
-    found = f"{len(alone) - len(different)} of {len(alone)} figures equal, {len(seen)} samples seen"
+    different += [f"table of {task}" for task in tables if tables[task] != shared["tables"].get(task)]
+    many = len(alone) + len(tables)
+    found = f"{many - len(different)} of {many} figures and tables equal, {len(seen)} samples seen"
     check = f"validation of {len(samples)} clips, all heads, shared by 2 ranks, against 1"
-    return Row(check, "all figures equal bit for bit", found, not different and seen == samples)
+    return Row(check, "all figures and tables equal bit for bit", found, not different and seen == samples)
 
 
 def command_rows(folder: Path) -> list[Row]:

@@ -174,3 +174,8 @@ def validation_clips() -> list[Clip]:
     for task in ("cls", "ocr"):
         clips[0].labels[task]["valid"][:] = False
     return clips
+
+
+def tables_of(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Return the table of each task that has one, as training prints it."""
+    return {task: metric.table() for task, metric in metrics.items() if hasattr(metric, "table")}

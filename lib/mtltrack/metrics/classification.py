@@ -28,6 +28,9 @@ from mtltrack.core.conditions import UNLABELLED
 from mtltrack.core.errors import DataError
 from mtltrack.core.registry import METRICS
 
+ALONE: dict[str, Any] = {"sync_on_compute": False}
+"""What processes saw is put together by `merge`; torchmetrics would add it up a second time."""
+
 
 @METRICS.register_module()
 class ConditionMetrics:
@@ -53,7 +56,7 @@ class ConditionMetrics:
             raise DataError(f"a classification needs at least two classes; found {list(self.class_names)}")
         self._metrics = self._build()
         flags = len(self.class_names) if multi_label else 0
-        self._precisions = [BinaryAveragePrecision(ignore_index=UNLABELLED) for _ in range(flags)]
+        self._precisions = [BinaryAveragePrecision(ignore_index=UNLABELLED, **ALONE) for _ in range(flags)]
         self._count = 0
         self._seen: list[tuple[Tensor, Tensor]] = []
 
@@ -61,14 +64,14 @@ class ConditionMetrics:
         classes = len(self.class_names)
         metrics: dict[str, Metric | MetricCollection]
         if self.multi_label:
-            shared: dict[str, Any] = {"num_labels": classes, "ignore_index": UNLABELLED}
+            shared: dict[str, Any] = {"num_labels": classes, "ignore_index": UNLABELLED, **ALONE}
             metrics = {
                 "accuracy": MultilabelAccuracy(**shared, average="micro"),
                 "f1": MultilabelF1Score(**shared, average="none"),
                 "confusion": MultilabelConfusionMatrix(**shared),
             }
         else:
-            shared = {"num_classes": classes, "ignore_index": UNLABELLED}
+            shared = {"num_classes": classes, "ignore_index": UNLABELLED, **ALONE}
             metrics = {
                 "accuracy": MulticlassAccuracy(**shared, average="micro"),
                 "f1": MulticlassF1Score(**shared, average="none"),

@@ -19,6 +19,7 @@ from mtltrack.training.monitors import (
     RunInfo,
     TensorBoardMonitor,
     build_monitors,
+    format_scalars,
 )
 from mtltrack.training.optimizers import PartRow
 from mtltrack.training.stages import Stage
@@ -66,9 +67,16 @@ def test_elsewhere_than_on_a_terminal_there_are_plain_lines(info):
     assert lines[2].split() == ["backbone", "1,200", "0", "frozen", "-", "-"]
     assert lines[3].split() == ["cls", "34", "34", "trainable", "0.001", "cls"]
     assert lines[-3] == "[saved] x"
-    assert "[heads] epoch 2/5 step 4/4  total 0.5  cls 5  cls/ce 5  grad 0.25" in lines[-2]
+    assert "[heads] epoch 2/5 step 4/4  total 0.5  cls 5  grad 0.25" in lines[-2]
     assert "lr backbone 0.0001 cls 0.001  12.3 samples/s  left 1:02:05" in lines[-2]
     assert lines[-1] == "val 2: box/IoU 0.75"
+
+
+def test_a_task_s_only_term_is_told_when_it_says_something_else():
+    assert format_scalars({"cls": 5.0, "cls/ce": 5.0, "box": 3.0, "box/l1": 3.0, "box/giou": 0.0}) == (
+        "cls 5  box 3  box/l1 3  box/giou 0"
+    )
+    assert format_scalars({"cls": 10.0, "cls/ce": 5.0}) == "cls 10  cls/ce 5"  # weighted by 2
 
 
 def test_on_a_terminal_there_is_a_bar_with_losses_and_the_time_left(info):

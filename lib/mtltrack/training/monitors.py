@@ -87,7 +87,15 @@ class Progressed:
 
 
 def format_scalars(scalars: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in scalars.items())
+    """Return names and values; a task's only term that is as large as the task isn't told a second time."""
+    tasks = [name.partition("/")[0] for name in scalars if "/" in name]
+    return "  ".join(
+        f"{name} {value:.4g}"
+        for name, value in scalars.items()
+        if "/" not in name
+        or tasks.count(name.partition("/")[0]) > 1
+        or scalars.get(name.partition("/")[0]) != value
+    )
 
 
 def format_rates(rates: Mapping[str, float]) -> str:

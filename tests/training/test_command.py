@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from mtltrack.cli import launch as launch_module
 from mtltrack.cli.build_data import build_clips, build_loaders
 from mtltrack.cli.launch import launch, torchrun_command
-from mtltrack.cli.train import build_parser, end, main
+from mtltrack.cli.train import build_parser, closing_lines, end, main
 from mtltrack.cli.train_setup import keep_schedule, make_stages, precision_of, train_settings
 from mtltrack.core.config import config_from_dict, load_config
 from mtltrack.core.errors import ConfigError
@@ -262,6 +262,28 @@ def test_a_failed_training_says_what_failed_in_its_last_line_and_has_a_status(pr
     assert main(command(*more)) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("training failed: ") and re.search(text, last), last
+
+
+LONG = "no data set at " + "/a/long/folder" * 40
+
+
+@pytest.mark.parametrize(
+    ("reason", "lines"),
+    [
+        (LONG, [f"training failed: {LONG}"]),
+        (
+            "1 problem in x.yaml:\n  x.yaml:3: A: wrong",
+            ["training failed: 1 problem in x.yaml: x.yaml:3: A: wrong"],
+        ),
+        (
+            "2 problems in x.yaml:\n  a\n  b",
+            ["2 problems in x.yaml:\n  a\n  b", "training failed: 2 problems in x.yaml (see above)"],
+        ),
+        ("", ["training failed: see above"]),
+    ],
+)
+def test_why_training_failed_is_told_once_and_whole(reason, lines):
+    assert closing_lines(reason) == lines
 
 
 def test_a_log_on_a_full_disk_does_not_hide_why_training_failed(capsys):

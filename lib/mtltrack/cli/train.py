@@ -151,18 +151,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status, reason = 130, "interrupted; the same command goes on from the last saved state"
     except Exception as error:  # an error of ours, of a library or of the machine: all of it, then one line
         traceback.print_exc()
-        status, reason = 1, f"{type(error).__name__}: {error}"
-    if "\n" in reason:
-        print(reason, file=sys.stderr)
-    print(f"training failed: {in_one_line(reason) or 'see above'}", file=sys.stderr)
+        status, reason = 1, f"{type(error).__name__}: {error}".splitlines()[0]
+    print(*closing_lines(reason), sep="\n", file=sys.stderr)
     return status
 
 
-def in_one_line(reason: str, longest: int = 300) -> str:
-    """Return a message's first line, with the line after it where the first one only announces it."""
-    lines = [line.strip() for line in reason.splitlines()]
-    text = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
-    return text if len(text) <= longest else text[: longest - 4] + " ..."
+def closing_lines(reason: str) -> list[str]:
+    """Return what to print of why training failed: what has several lines whole, and one line at the end.
+
+    A line that announces a single other one is joined with it; nothing is ever cut.
+    """
+    lines = [line.strip() for line in reason.strip().splitlines()]
+    if len(lines) == 2 and lines[0].endswith(":"):
+        lines = [" ".join(lines)]
+    if len(lines) > 1:
+        return [reason, f"training failed: {lines[0].removesuffix(':')} (see above)"]
+    return [f"training failed: {''.join(lines) or 'see above'}"]
 
 
 def train(options: argparse.Namespace) -> int:

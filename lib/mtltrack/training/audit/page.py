@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mtltrack.evaluation.html import page, table
 from mtltrack.training.audit.graph import draw_graph
+from mtltrack.training.audit.heatmap import DECADES
 from mtltrack.training.audit.readings import Verdict
 from mtltrack.training.audit.report import AuditReport, Cell, StageAudit
 
@@ -40,7 +41,8 @@ def page_of(report: AuditReport) -> str:
     body = [
         f"<h1>Gradient audit of {escape(report.model)}: {state}</h1>",
         f"<p>{escape(report.clip)}. A cell holds the norm of a loss's gradient on a stage of the model; "
-        "a dot: none, and none due. Hold the pointer over it for more.</p>",
+        "a dot: none, and none due. The column of a term, task/term, is unweighted, that of a task the sum "
+        "of its terms, each times its weight in the task. Hold the pointer over it for more.</p>",
         *(_stage(stage) for stage in report.stages),
         _boundaries(report),
         _switches(report),
@@ -67,6 +69,8 @@ def _stage(stage: StageAudit) -> str:
 def _heat_map(stage: StageAudit) -> Iterator[str]:
     norms = [cell.reading.norm for cell in stage.cells.values() if cell.reading.live]
     low, high = (math.log10(min(norms)), math.log10(max(norms))) if norms else (0.0, 1.0)
+    missing = max(DECADES - (high - low), 0.0) / 2
+    low, high = low - missing, high + missing
     heads = "".join(f"<th><div>{escape(column.key)}</div></th>" for column in stage.columns)
     yield f"<table><thead><tr><th>stage of the model</th>{heads}</tr></thead><tbody>"
     part = ""
@@ -94,7 +98,7 @@ def _cell(cell: Cell, where: str, low: float, high: float) -> str:
         return f'<td class="bad"{title}>{text}</td>'
     if cell.verdict is Verdict.NONE:
         return f'<td class="none"{title}>{"0" if reading.graph else "&middot;"}</td>'
-    share = (math.log10(reading.norm) - low) / max(high - low, 1e-9)
+    share = (math.log10(reading.norm) - low) / (high - low)
     red, green, blue = _colour(share)
     ink = "#fff" if share > 0.45 else "#1f2933"
     return f'<td style="background:rgb({red},{green},{blue});color:{ink}"{title}>{reading.norm:.1e}</td>'

@@ -161,7 +161,7 @@ def test_lengths_that_differ(place: Path, capsys: pytest.CaptureFixture[str]) ->
     path = place / "results" / "text" / "seq3.txt"
     path.write_text("1,2,3,4\n1,2,3,4\n")
     assert analysis.main(command(place, "--write")) == 1
-    assert re.search(r"text: 1 of 7 results .* 'Seq3' 2 of 4 \('.*seq3\.txt'\)", capsys.readouterr().err)
+    assert re.search(r"'text': 1 of 7 results .* 'Seq3' 2 of 4 \('.*seq3\.txt'\)", capsys.readouterr().err)
     assert analysis.main(command(place, "--write", "--allow-partial")) == 0
     said = capsys.readouterr().out
     assert re.search(r"boxes of 'Seq3' 2 of 4 \(.*\): the frames that lack count as misses", said)

@@ -45,7 +45,7 @@ def test_missing_results(perfect: ResultFolder, tmp_path: Path) -> None:
     write_results(other, "b", TRUTHS[1].boxes_xywh, [0.1, 0.1])
     folders = {"t": perfect, "u": other}
     with pytest.raises(
-        DataError, match=r"u has no results for 1 of 2 sequences \(a\) in .*other; --allow-partial"
+        DataError, match=r"'u' has no results for 1 of 2 sequences \(a\) in .*other; --allow-partial"
     ):
         evaluate(TRUTHS, folders, Rules())
     reports = evaluate(TRUTHS, folders, Rules(allow_partial=True))
@@ -60,15 +60,15 @@ def test_other_lengths(perfect: ResultFolder) -> None:
     write_results(perfect, "b", walk(5, step=0), [0.1] * 5)
     with pytest.raises(
         DataError,
-        match=r"t: 2 of 2 results have another number of boxes .* 'a' 3 of 4 \('.*/a\.txt'\), "
+        match=r"'t': 2 of 2 results have another number of boxes .* 'a' 3 of 4 \('.*/a\.txt'\), "
         r"'b' 5 of 2 \('.*/b\.txt'\)\. .*--frames.*--without.*--allow-partial",
     ):
         evaluate(TRUTHS, {"t": perfect}, Rules())
     report = evaluate(TRUTHS, {"t": perfect}, Rules(allow_partial=True))[0]
     assert report.sequences["a"]["mIoU"] == 0.75 and report.sequences["b"]["mIoU"] == 1.0
     assert [re.sub(r" \('.*?'\)", "", note) for note in report.notes] == [
-        "t: boxes of 'a' 3 of 4: the frames that lack count as misses",
-        "t: boxes of 'b' 5 of 2: cut to the ground truth",
+        "'t': boxes of 'a' 3 of 4: the frames that lack count as misses",
+        "'t': boxes of 'b' 5 of 2: cut to the ground truth",
     ]
 
 
@@ -104,11 +104,10 @@ def test_absent_targets_of_got10k_count_by_their_boxes_as_published(tmp_path: Pa
     assert len(seen.failures["a"]) == 1  # where nothing says that the target is absent
 
 
-def test_errors_name_tracker_and_sequence(perfect: ResultFolder) -> None:
+def test_errors_name_tracker_sequence_and_file(perfect: ResultFolder) -> None:
     perfect.boxes("a").write_text("1 1 1 1\n1 1 -1 1\n1 1 1 1\n1 1 1 1\n")
-    with pytest.raises(
-        DataError, match="t, sequence 'a': predicted boxes must be numbers with w, h >= 0; line 2"
-    ):
+    wanted = r"^'t', sequence 'a', '.*a\.txt': predicted boxes must be numbers with w, h >= 0; line 2"
+    with pytest.raises(DataError, match=wanted):
         evaluate(TRUTHS, {"t": perfect}, Rules())
 
 

@@ -17,7 +17,7 @@ from mtltrack.evaluation.benchmarks.sequence import Benchmark
 from mtltrack.evaluation.benchmarks.stored import Frame
 from mtltrack.metrics.batch import score_all
 from mtltrack.metrics.got10k import Size, score_all_got10k
-from mtltrack.metrics.preparation import Validity, match_length, protocol_for
+from mtltrack.metrics.preparation import Validity, check_predictions, match_length, protocol_for
 from mtltrack.metrics.robustness import Failures, find_failures
 from mtltrack.metrics.success import Curves, SequenceErrors, sequence_errors
 from mtltrack.metrics.trackingnet import score_all_trackingnet
@@ -200,6 +200,7 @@ def evaluate(
     reports = []
     for name, results in trackers.items():
         predictions = {truth.name: results.read(truth.name) for truth in chosen}
+        _check_boxes(name, results, predictions)
         lengths = _other_lengths(name, results, chosen, predictions, rules.allow_partial)
         report = _score(name, chosen, predictions, rules, sizes)
         report.notes.extend([*notes, *lengths])
@@ -224,15 +225,23 @@ def _complete(
         if missing:
             listed = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
             share = f"{len(missing)} of {len(truths)} sequences"
-            text = f"{tracker} has no results for {share} ({listed}) in {results.path}"
+            text = f"'{tracker}' has no results for {share} ({listed}) in {results.path}"
             if not allow_partial:
                 raise DataError(f"{text}; --allow-partial scores the sequences that every tracker has")
             notes.append(f"{text}: left out for every tracker")
             lacking.update(missing)
     chosen = [truth for truth in truths if truth.name not in lacking]
     if not chosen:
-        raise DataError(f"no sequence has results of every tracker ({', '.join(trackers)})")
+        raise DataError(f"no sequence has results of every tracker ({', '.join(map(repr, trackers))})")
     return chosen, notes
+
+
+def _check_boxes(tracker: str, results: Results, predictions: Mapping[str, Array]) -> None:
+    """Raise `DataError` that names the file of boxes that aren't numbers or have a negative size."""
+    boxes = {name: found for name, found in predictions.items() if len(found)}
+    if boxes:
+        prefixes = [f"'{tracker}', sequence '{name}', '{results.where(name)}': " for name in boxes]
+        check_predictions(list(boxes.values()), prefixes)
 
 
 def _other_lengths(
@@ -253,13 +262,13 @@ def _other_lengths(
         all_of_them = [*short, *long]
         listed = ", ".join(all_of_them[:MOST_LISTED]) + ", ..." * (len(all_of_them) > MOST_LISTED)
         raise DataError(
-            f"{tracker}: {len(all_of_them)} of {len(truths)} results have another number of boxes than the "
+            f"'{tracker}': {len(all_of_them)} of {len(truths)} results have another number of boxes than the "
             f"ground truth: {listed}. Was another range of frames tested (--frames)? "
             "--without SEQUENCE leaves sequences out; --allow-partial cuts longer results and counts the "
             "frames that shorter ones lack as misses"
         )
     parts = ((short, "the frames that lack count as misses"), (long, "cut to the ground truth"))
-    return [f"{tracker}: boxes of {', '.join(texts)}: {what}" for texts, what in parts if texts]
+    return [f"'{tracker}': boxes of {', '.join(texts)}: {what}" for texts, what in parts if texts]
 
 
 def _image_sizes(truths: list[Truth]) -> list[Size | None]:
@@ -322,7 +331,7 @@ def _score(
             columns |= {f"TN{key}": values for key, values in areas.of_each().items()}
             mean |= {f"TN{key}": value for key, value in areas.mean().items()}
     except DataError as error:
-        raise DataError(f"{name}, {error}") from error
+        raise DataError(f"'{name}', {error}") from error
     report.frames = dict(zip(names, batch.frames.tolist(), strict=True))
     for truth in truths:
         errors = rules.errors(predictions[truth.name], truth.boxes_xywh, truth.visible)

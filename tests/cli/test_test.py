@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,26 @@ def test_results_that_can_not_be_written_stop_before_anything_is_tracked(
     assert test.main(command(save_dir, "--results", str(tmp_path / "file" / "results"))) == 1
     told = capsys.readouterr()
     assert "--results: nothing can be written to" in told.err and "weights" not in told.out
+
+
+def test_the_epoch_does_not_matter_where_the_weights_are_the_same(
+    save_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert test.main(command(save_dir, "--cfg-options", "TEST.EPOCH=4")) == 0
+    assert test.main(command(save_dir, "--cfg-options", "TEST.EPOCH=3")) == 0
+    assert "0 run, 2 there already" in capsys.readouterr().out
+    assert test.main(command(save_dir, "--cfg-options", "TEST.UPDATE_INTERVAL=7")) == 1
+    assert re.search(
+        r"with another configuration: TEST\.UPDATE_INTERVAL \d+, now 7\)", capsys.readouterr().err
+    )
+
+
+def test_a_mistyped_benchmark_is_the_first_thing_told(
+    save_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert test.main([*NAME, "--save_dir", str(save_dir), "--dataset", "lassot"]) == 1
+    told = capsys.readouterr()
+    assert "neither a benchmark nor a folder. Did you mean 'lasot'?" in told.err and told.out == ""
 
 
 def test_a_sequence_of_that_name_in_another_data_set(

@@ -11,7 +11,7 @@ import pytest
 
 from mtltrack.core.errors import DataError
 from mtltrack.evaluation.benchmarks import Sequence
-from mtltrack.evaluation.provenance import Provenance, claim, load_records, refuse_others
+from mtltrack.evaluation.provenance import Provenance, claim, config_changes, load_records, refuse_others
 from mtltrack.evaluation.results import ResultFolder, write_results
 
 ONE = Provenance("/w/one.pth.tar", "1" * 64, {"MODEL": {"A": 1, "B": 2}}, "otb")
@@ -71,7 +71,7 @@ def test_results_of_another_checkpoint_stay_known_when_others_join_them(folder: 
         (
             replace(ONE, config={"MODEL": {"A": 1, "B": 3}}),
             sequence("x", 80).cut(1, 40),
-            "with another config",
+            r"with another configuration: MODEL\.B 2, now 3\)",
         ),
         (replace(ONE, dataset="lasot"), sequence("x", 80).cut(1, 40), "from the data set otb"),
         (ONE, sequence("x", 80).cut(41, 80), "on the frames 1 to 40"),
@@ -84,10 +84,25 @@ def test_other_results(folder: ResultFolder, run: Provenance, item: Sequence, di
         refuse_others(folder, run, [item])
 
 
+def test_keys_that_differ_are_named() -> None:
+    there = {"TEST": {"UPDATE_INTERVAL": 20, "FPS": 30.0}, "DETAIL": {"SIZE": 96}}
+    now = {"TEST": {"UPDATE_INTERVAL": 25, "FPS": 30.0}, "TASKS": {"cls": 1}}
+    assert config_changes(there, now) == [
+        "TEST.UPDATE_INTERVAL 20, now 25",
+        "DETAIL {'SIZE': 96}, now absent",
+        "TASKS absent, now {'cls': 1}",
+    ]
+
+
 def test_what_does_not_matter(folder: ResultFolder) -> None:
     make(folder, ONE, sequence("x"))
     refuse_others(folder, replace(ONE, checkpoint="/elsewhere.pth"), [sequence("x")])
     refuse_others(folder, replace(ONE, config={"MODEL": {"B": 2, "A": 1}}), [sequence("x")])
+
+
+def test_an_epoch_that_an_earlier_version_noted_does_not_matter(folder: ResultFolder) -> None:
+    make(folder, replace(ONE, config={**ONE.config, "TEST": {"EPOCH": 3}}), sequence("x"))
+    refuse_others(folder, replace(ONE, config={**ONE.config, "TEST": {}}), [sequence("x")])
 
 
 def test_a_long_list_is_cut(folder: ResultFolder) -> None:

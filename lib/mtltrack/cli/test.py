@@ -203,18 +203,17 @@ def run_test(arguments: argparse.Namespace) -> int:
     checkpoint, reason = find_checkpoint(
         arguments.checkpoint, save_dir, arguments.tracker_name, arguments.tracker_param, cfg.TEST.EPOCH
     )
-    plain = cfg.dump()
-    say(console, f"configuration {config}")
-    say(console, f"weights {checkpoint} ({reason})")
-    for note in checkpoint_notes(checkpoint, plain, cfg.TASKS):
-        say(console, f"note: {note}")
-
     benchmark = load_benchmark(
         arguments.dataset,
         parse_ranges(arguments.frames),
         arguments.sequence,
         one_based=not arguments.zero_based,
     )
+    plain = cfg.dump()
+    say(console, f"configuration {config}")
+    say(console, f"weights {checkpoint} ({reason})")
+    for note in checkpoint_notes(checkpoint, plain, cfg.TASKS):
+        say(console, f"note: {note}")
     for note in benchmark.notes:
         say(console, f"note: {note}")
     folder = ResultFolder.of(
@@ -225,6 +224,8 @@ def run_test(arguments: argparse.Namespace) -> int:
         benchmark.name,
     )
     decisive: dict[str, Any] = {key: plain[key] for key in ("MODEL", "TEST", "TASKS") if key in plain}
+    # it only chooses among weights, which are told by their digest
+    decisive["TEST"] = {key: value for key, value in plain["TEST"].items() if key != "EPOCH"}
     if cfg.DATA.DETAIL is not None:
         decisive["DETAIL"] = plain["DATA"]["DETAIL"]
     made_by = Provenance.of(checkpoint, decisive, dataset_key(arguments.dataset))

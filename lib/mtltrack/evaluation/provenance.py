@@ -17,6 +17,7 @@ from mtltrack.evaluation.benchmarks.sequence import FrameRanges, Sequence
 from mtltrack.evaluation.results import ResultFolder, write_text
 
 FILE_NAME = "run.json"
+WHICH_WEIGHTS = "TEST.EPOCH "  # earlier versions noted it; the digest of the weights says more
 _DIGITS = 16  # of a digest, as the key of a table
 
 
@@ -109,7 +110,11 @@ class Records:
         if there.weights != wanted.weights:
             return f"with the weights {self.weights[there.weights]['file']}"
         if there.config != wanted.config:
-            return "with another configuration"
+            changes = config_changes(self.configs[there.config], run.config)
+            changes = [text for text in changes if not text.startswith(WHICH_WEIGHTS)]
+            more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
+            if changes:
+                return f"with another configuration: {'; '.join(changes[:5])}{more}"
         if there.dataset != wanted.dataset:
             return f"from the data set {there.dataset}"
         if there.frames != wanted.frames:
@@ -129,6 +134,19 @@ class Records:
         )
         rest = json.dumps({"weights": self.weights, "configs": self.configs}, indent=2).removeprefix("{")
         return f'{{\n  "sequences": {{\n{lines}\n  }},{rest}\n'
+
+
+def config_changes(there: Any, now: Any, path: str = "") -> list[str]:
+    """Return `KEY 20, now 25` for each key that differs between two nested dictionaries."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        return [
+            text
+            for key in dict.fromkeys((*there, *now))
+            for text in config_changes(
+                there.get(key, "absent"), now.get(key, "absent"), f"{path}.{key}" if path else str(key)
+            )
+        ]
+    return [] if there == now else [f"{path} {there}, now {now}"]
 
 
 def load_records(folder: ResultFolder) -> Records:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import sys
 import types
 import zipfile
@@ -123,7 +124,7 @@ def test_entries_that_are_no_plain_tensors_are_named(tmp_path: Path) -> None:
 
 
 def test_unreadable_files_say_so(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no weights file at"):
+    with pytest.raises(CheckpointError, match=r"no weights file at .*; correct the path$"):
         read_weights_file(tmp_path / "none.pth")
     garbage = tmp_path / "garbage.pth"
     garbage.write_bytes(b"not a checkpoint")
@@ -174,6 +175,41 @@ def test_unexplained_names_are_errors_that_list_them(make_tracker: Callable[...,
     assert "1 missing:\n    backbone.norm.weight" in text
     assert "1 unexpected:\n    backbone.extra" in text
     assert "box_head.conv5_ctr.bias: file (7,), model (1,)" in text
+
+
+def test_long_lists_are_cut_and_the_first_line_says_it_all(make_tracker: Callable[..., Tracker]) -> None:
+    state = {**make_tracker().state_dict(), **{f"extra.{number}": torch.zeros(1) for number in range(12)}}
+    with pytest.raises(CheckpointError) as caught:
+        load(make_tracker(), state)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(
+        "file.pth (hiptrack weights) doesn't fit the model: 0 missing, 12 unexpected, 0"
+    )
+    assert lines[1:3] == ["  12 unexpected:", "    extra.0"]
+    assert lines[-2:] == ["    extra.9", "    and 2 more"] and len(lines) == 13
+
+
+def test_weights_of_another_model_are_called_so(make_tracker: Callable[..., Tracker]) -> None:
+    state = {f"layer.{number}.conv.weight": torch.zeros(1) for number in range(60)}
+    with pytest.raises(CheckpointError) as caught:
+        load(make_tracker(), state)
+    first, *rest = str(caught.value).splitlines()
+    assert re.match(
+        r"file\.pth is of another model by its 60 names, of which the model has 0: \d+ missing, "
+        r"60 unexpected, 0 of another shape\. Name weights of this project",
+        first,
+    )
+    assert len(rest) <= 2 * (1 + 10 + 1)
+
+
+def test_a_text_file_is_no_weights_file_and_the_reason_is_whole(tmp_path: Path) -> None:
+    garbage = tmp_path / "garbage.pth"
+    garbage.write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"no weights file, or .* \(Found: Unsupported operand 110\)$"):
+        read_weights_file(garbage)
+    garbage.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"\(Found: EOFError\)$"):
+        read_weights_file(garbage)
 
 
 def test_pretraining_gives_the_backbone_and_its_position_tables(make_tracker: Callable[..., Tracker]) -> None:

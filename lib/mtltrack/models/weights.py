@@ -20,6 +20,7 @@ from mtltrack.models.safe_weights import read_safetensors
 HISTORY_PREFIXES = ("HIP.", "key_proj.", "key_comp.", "searchRegionFusion.")
 TEMPORAL_KEYS = ("backbone.temporal_pos_embed_x", "backbone.temporal_pos_embed_z")
 POSITION_KEYS = ("backbone.pos_embed_z", "backbone.pos_embed_x")
+MOST_NAMES = 10  # of each kind that a message lists
 _HIPTRACK_ONLY = (*HISTORY_PREFIXES, *TEMPORAL_KEYS)
 
 
@@ -40,16 +41,16 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(
-            f"no weights file at {path}; correct the path, or leave it empty to start from nothing"
-        )
+        raise CheckpointError(f"no weights file at {path}; correct the path")
     try:
         if path.suffix == ".safetensors":
             return read_safetensors(path)
         check_seal(path)
         content = _read_torch(path)
+    except CheckpointError:
+        raise
     except MALFORMED as error:
-        raise CheckpointError(f"{path} is damaged or not a weights file ({_first_line(error)})") from error
+        raise CheckpointError(f"{path} is damaged or not a weights file ({_cause(error)})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, wanted a dictionary of weights")
     return content
@@ -61,9 +62,9 @@ def _read_torch(path: Path) -> Any:
     except MALFORMED as error:
         if not zipfile.is_zipfile(path):
             raise CheckpointError(
-                f"{path} can't be read safely: it is damaged, or in torch's format from before version 1.6 "
-                "with foreign objects in it. Where you trust it, load and save it again with a newer torch. "
-                f"({_first_line(error)})"
+                f"{path} can't be read safely: it is damaged, no weights file, or in torch's format from "
+                "before version 1.6 with foreign objects in it. Where it is one of the last and you trust "
+                f"it, load and save it again with a newer torch. (Found: {_cause(error)})"
             ) from error
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -74,8 +75,22 @@ def _read_torch(path: Path) -> Any:
         return InertUnpickler(archive, folder, read_member(archive, inner)).load()
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+def _cause(error: Exception) -> str:
+    """Return an error's first line; of torch's refusals what was wrong, not its advice to trust the file."""
+    lines = [line.strip() for line in str(error).split("WeightsUnpickler error:")[-1].splitlines()]
+    text = next((line for line in lines if line), "")
+    return (
+        text
+        if isinstance(error, pickle.UnpicklingError) and text
+        else f"{type(error).__name__} {text}".strip()
+    )
+
+
+def _listed(names: Iterable[str], separator: str = ", ") -> str:
+    """Join the first names and say how many more there are."""
+    names = list(names)
+    rest = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
+    return separator.join([*names[:MOST_NAMES], *rest])
 
 
 def state_dict_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
@@ -91,7 +106,7 @@ def state_dict_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Ten
             if strange:
                 raise CheckpointError(
                     f"{path}: {len(strange)} entries of '{key}' aren't plain tensors (sparse, quantised and "
-                    f"8-bit ones can't be read): {', '.join(strange)[:300]}"
+                    f"8-bit ones can't be read): {_listed(strange)}"
                 )
             break
     tensors = {
@@ -100,7 +115,7 @@ def state_dict_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Ten
     if not tensors:
         raise CheckpointError(
             f"{path} holds no weights: wanted tensors under 'net' or 'model', found "
-            f"{', '.join(map(str, content))[:200]}"
+            f"{_listed(map(str, content))}"
         )
     return tensors
 
@@ -156,7 +171,8 @@ def load_into(
     except a pre-training's own head or decoder.
 
     Raises:
-        CheckpointError: any other missing or unexpected name, or a shape that differs; all are listed.
+        CheckpointError: any other missing or unexpected name, or a shape that differs; their numbers and
+            the first ten of each are told. A file that shares nearly no name is said to be of another model.
     """
     own_state = tracker.state_dict()
     may_miss = tuple(task_prefixes)
@@ -174,7 +190,11 @@ def load_into(
         for key in state
         if key in own_state and state[key].shape != own_state[key].shape
     ]
-    _refuse(path, kind, refused, unexpected, shapes)
+    # a table that the pre-training lacks was filled in from the model's own
+    given = [key for key, value in state.items() if value is not own_state.get(key)]
+    known = sum(key in own_state for key in given)
+    foreign = f"its {len(given)} names, of which the model has {known}" if known * 10 < len(given) else ""
+    _refuse(path, kind, foreign, {"missing": refused, "unexpected": unexpected, "of another shape": shapes})
     tracker.load_state_dict({**own_state, **state})
     if kind == "backbone":
         tracker.backbone.resize_position_tables()
@@ -193,24 +213,27 @@ def _from_pretraining(
     return kept, ignored
 
 
-def _refuse(path: Path, kind: str, missing: list[str], unexpected: list[str], shapes: list[str]) -> None:
+def _refuse(path: Path, kind: str, foreign: str, faults: Mapping[str, list[str]]) -> None:
+    """Raise where there are faults: in the first line what is wrong, below it some names of each kind."""
+    if not any(faults.values()):
+        return
+    summary = f"{path} ({kind} weights) doesn't fit the model"
+    unexpected, shapes = faults["unexpected"], faults["of another shape"]
+    hint = ""
+    if foreign:
+        summary = f"{path} is of another model by {foreign}"
+        hint = " Name weights of this project, of HIPTrack or OSTrack, or of a ViT's pre-training."
+    elif kind == "hiptrack" and unexpected and all(key.startswith(_HIPTRACK_ONLY) for key in unexpected):
+        hint = " These are HIPTrack's weights and this model has no history: build it with hiptrack."
+    elif any("pos_embed" in line or "box_head." in line for line in shapes):
+        hint = (
+            " Other shapes mean another size or box head: compare DATA.*.SIZE, MODEL.BACKBONE and "
+            "MODEL.HEAD with the file's."
+        )
+    counts = ", ".join(f"{len(names)} {title}" for title, names in faults.items())
     parts = [
-        f"{len(names)} {title}:\n    " + "\n    ".join(names)
-        for title, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        f"  {len(names)} {title}:\n    " + _listed(names, "\n    ")
+        for title, names in faults.items()
         if names
     ]
-    if parts:
-        hint = ""
-        if kind == "hiptrack" and unexpected and all(key.startswith(_HIPTRACK_ONLY) for key in unexpected):
-            hint = "\n  These are HIPTrack's weights and this model has no history: build it with hiptrack."
-        if any("pos_embed" in line or "box_head." in line for line in shapes):
-            hint = (
-                "\n  Other shapes mean another size or box head: compare DATA.*.SIZE, MODEL.BACKBONE and "
-                "MODEL.HEAD with the file's."
-            )
-        counts = f"{len(missing)} missing, {len(unexpected)} unexpected, {len(shapes)} of another shape"
-        raise CheckpointError(
-            f"{path} ({kind} weights) doesn't fit the model:\n  "
-            + "\n  ".join(parts)
-            + f"{hint}\n  In short: {path} doesn't fit, {counts}."
-        )
+    raise CheckpointError("\n".join([f"{summary}: {counts}.{hint}", *parts]))

@@ -27,17 +27,26 @@ def stages(*losses: str) -> list[Stage]:
     return cast("list[Stage]", [SimpleNamespace(losses={"box"}), SimpleNamespace(losses={"box", *losses})])
 
 
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Empty folders of data sets, where the entries below look for them."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "local.yaml").write_text(f"roots: {{lasot: {tmp_path / 'x'}}}\n")
+    monkeypatch.setenv("MTLTRACK_LOCAL", str(tmp_path / "local.yaml"))
+    return tmp_path
+
+
 def refusal(task: str, *options: str) -> str:
     """Return the message with line ends as they are; a task's head isn't built here."""
     cfg = config(*options)
     cfg.TASKS.setdefault(task, cfg.TASKS["cls"])
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises((ConfigError, DataError)) as caught:
         need_labels(cfg, stages(task))
     return str(caught.value)
 
 
-def test_a_task_that_nothing_labels_names_what_could() -> None:
-    message = refusal("cls", DATA + "[{TYPE: Got10k, ROOT: x}]")
+def test_a_task_that_nothing_labels_names_what_could(folders: Path) -> None:
+    message = refusal("cls", DATA + f"[{{TYPE: Got10k, ROOT: {folders / 'x'}}}]")
     assert re.match(
         r"task cls has no label in the data sets of DATA\.TRAIN \(Got10k\); set DATA\.TRAIN\.CLS_ANN_DIR .*"
         r"take the task out of TASKS\. Labels of cls come with FolderSequences \(with CONDITIONS\), .*"
@@ -68,10 +77,20 @@ def test_a_task_that_something_may_label_is_let_through(task: str, options: list
     need_labels(cfg, stages(task))
 
 
+@pytest.mark.usefixtures("folders")
 def test_data_that_are_never_drawn_do_not_count() -> None:
     options = [DATA + "[LASOT, SYNTHETIC]", "DATA.TRAIN.DATASETS_RATIO=[1, 0]"]
     assert refusal("cls", *options).startswith("task cls has no label in the data sets of DATA.TRAIN (LASOT)")
     need_labels(config(*options), stages())  # cls isn't learned
+
+
+def test_why_nothing_can_label_is_told_first(folders: Path) -> None:
+    message = refusal("cls", DATA + f"[{{TYPE: FolderSequences, ROOT: {folders / 'x'}, CONDTIONS: otb}}]")
+    assert "FolderSequences has no argument CONDTIONS. Did you mean 'CONDITIONS'?" in message
+    assert "Named by DATA.TRAIN.DATASETS_NAME" in message and "no label" not in message
+    message = refusal("cls", DATA + f"[{{TYPE: FolderSequences, ROOT: {folders / 'y'}}}]")
+    assert f"ROOT of FolderSequences is '{folders / 'y'}', which doesn't exist" in message
+    assert "the data set 'coco'" in refusal("cls", DATA + "[COCO17]")
 
 
 def test_the_detail_view_has_a_jitter_of_its_own() -> None:

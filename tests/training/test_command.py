@@ -205,11 +205,14 @@ SOURCES = "DATA.TRAIN.DATASETS_NAME="
     "more",
     [
         [SOURCES + "[LASOT, COCO17]", "DATA.TRAIN.DATASETS_RATIO=[1, 1]"],
-        [SOURCES + "[{TYPE: FolderSequences, ROOT: nowhere}]"],
-        [SOURCES + "[{TYPE: Got10k, ROOT: nowhere, SPLIT: train}]"],
+        [SOURCES + "[{TYPE: FolderSequences, ROOT: empty}]"],
+        [SOURCES + "[{TYPE: Got10k, ROOT: empty, SPLIT: train}]"],
     ],
 )
-def test_a_task_that_no_data_set_labels_is_refused_at_the_start(project, capsys, more):
+def test_a_task_that_no_data_set_labels_is_refused_at_the_start(project, capsys, monkeypatch, more):
+    (project / "empty").mkdir()
+    (project / "local.yaml").write_text("roots: {lasot: empty, coco: empty}\n")
+    monkeypatch.setenv("MTLTRACK_LOCAL", str(project / "local.yaml"))
     assert main(command("--cfg-options", *more)) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.search(

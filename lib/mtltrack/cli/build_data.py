@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,7 +17,7 @@ from mtltrack.core.schema import Detail, Search, Template
 from mtltrack.core.stopping import StopRule
 from mtltrack.core.types import Clip
 from mtltrack.data.augment import CropSettings, ViewSettings
-from mtltrack.data.build import NAMED, build_datasets, build_transforms
+from mtltrack.data.build import NAMED, build_datasets, build_transforms, check_entry
 from mtltrack.data.loader import build_loader
 from mtltrack.data.sampler import ClipDataset, EpochSampler
 from mtltrack.data.sequences import SequenceDataset
@@ -89,13 +90,15 @@ def build_loaders(
     return Loaders(loader, own, train)
 
 
-def need_labels(cfg: Config, stages: Iterable[Stage]) -> None:
+def need_labels(cfg: Config, stages: Iterable[Stage], use_lmdb: bool = False) -> None:
     """Refuse to train a task that nothing in DATA.TRAIN can label.
 
-    What can't be told from the configuration shows after the first epoch, see `training.reporting`.
+    A mistyped argument or folder may be why nothing can: it is told first. What can't be told from the
+    configuration shows after the first epoch, see `training.reporting`.
 
     Raises:
         ConfigError: there are no such labels; names the data sets that come with them.
+        ConfigError, DataError: see `check_entry`.
     """
     train = cfg.DATA.TRAIN
     learned = {task for stage in stages for task in stage.losses}
@@ -110,6 +113,9 @@ def need_labels(cfg: Config, stages: Iterable[Stage]) -> None:
             continue
         if any(task in labelled_tasks(TRANSFORMS, entry["TYPE"]) for entry in cfg.DATA.TRANSFORMS):
             continue
+        with _naming_the_list(cfg, TRAIN):
+            for entry in entries:
+                check_entry(entry, use_lmdb)
         names = ", ".join(entry if isinstance(entry, str) else str(entry["TYPE"]) for entry in entries)
         raise ConfigError(
             f"task {task} has no label in the data sets of DATA.TRAIN ({names}); {LABEL_ADVICE}. "
@@ -168,11 +174,18 @@ def build_clips(cfg: Config, split: str, *, seed: int = 42, use_lmdb: bool = Fal
 def _build_sources(cfg: Config, split: str, use_lmdb: bool) -> list[SequenceDataset]:
     """Build the data sets of DATA.TRAIN or DATA.VAL; an error says where the list is written."""
     section = cfg.DATA.TRAIN if split == TRAIN else cfg.DATA.VAL
-    try:
+    with _naming_the_list(cfg, split):
         sources = build_datasets(section.DATASETS_NAME, use_lmdb, section.CLS_ANN_DIR or None)
         for source in sources:
             _need_the_heads_rule(cfg, source)
-        return sources
+    return sources
+
+
+@contextmanager
+def _naming_the_list(cfg: Config, split: str) -> Iterator[None]:
+    """Let an error say where the list of data sets is written."""
+    try:
+        yield
     except (ConfigError, DataError) as error:
         key = f"DATA.{split}.DATASETS_NAME"
         raise type(error)(f"{error} (Named by {key}, {cfg.source_line(key)}.)") from error

@@ -225,7 +225,7 @@ def train_in(
     set_seed(options.seed)
     tracker = build_tracker(cfg, options.script)
     stages = make_stages(tracker, cfg, options.script)
-    need_labels(cfg, stages)
+    need_labels(cfg, stages, bool(options.use_lmdb))
     need_rule(cfg)
     net_type = assembly_of(options.script).net_type
     folder = CheckpointFolder.of_run(save_dir, options.script, options.config, net_type)

@@ -90,6 +90,23 @@ def build_datasets(
     return datasets
 
 
+def check_entry(entry: str | Mapping[str, Any], use_lmdb: bool = False) -> None:
+    """Check what an entry of DATASETS_NAME says without reading data: names, arguments, and its folder.
+
+    Raises:
+        ConfigError: an unknown name or argument.
+        DataError: the root is missing.
+    """
+    if isinstance(entry, str):
+        _root_of(_known(entry), use_lmdb)
+        return
+    arguments = {str(key).lower(): value for key, value in entry.items()}
+    arguments.pop("cls_ann_dir", None)
+    _part_for(DATASETS, arguments, "DATASETS_NAME")
+    if arguments.get("root") is not None and not (root := expand_path(arguments["root"])).exists():
+        raise DataError(f"DATASETS_NAME: ROOT of {entry['TYPE']} is '{root}', which doesn't exist")
+
+
 def _refuse_shared_names(
     entries: Sequence[str | Mapping[str, Any]], datasets: Sequence[SequenceDataset], folder: Path
 ) -> None:
@@ -111,17 +128,26 @@ def _refuse_shared_names(
         owners.update(dict.fromkeys(names, number))
 
 
-def _build_named(name: str, use_lmdb: bool) -> SequenceDataset:
+def _known(name: str) -> _Named:
     if name not in NAMED:
         raise ConfigError(
             f"DATASETS_NAME: unknown data set '{name}'.{did_you_mean(name, NAMED)} "
             f"Known: {', '.join(NAMED)}; for your own data {{TYPE: FolderSequences, ROOT: <folder>}}."
         )
-    known = NAMED[name]
-    arguments = dict(known.arguments)
+    return NAMED[name]
+
+
+def _root_of(known: _Named, use_lmdb: bool) -> Path | None:
     key = (known.lmdb_root if use_lmdb else None) or known.root
-    if key is not None:
-        arguments["root"] = dataset_root(key)
+    return None if key is None else dataset_root(key)
+
+
+def _build_named(name: str, use_lmdb: bool) -> SequenceDataset:
+    known = _known(name)
+    arguments = dict(known.arguments)
+    root = _root_of(known, use_lmdb)
+    if root is not None:
+        arguments["root"] = root
     return cast("SequenceDataset", DATASETS.create(known.type, **arguments))
 
 
@@ -146,8 +172,12 @@ def build_transforms(entries: Sequence[Mapping[str, Any]]) -> tuple[CropTransfor
     return tuple(_create(TRANSFORMS, arguments, "DATA.TRANSFORMS") for arguments in lowered)
 
 
-def _create(registry: Registry, arguments: dict[str, Any], where: str) -> Any:
-    """Build the part that `type` names; wrong arguments are errors that list the right ones."""
+def _part_for(registry: Registry, arguments: dict[str, Any], where: str) -> tuple[Any, str]:
+    """Return the part that `type`, which is taken out, names, and its arguments as a text.
+
+    Raises:
+        ConfigError: others are given; lists the right ones.
+    """
     kind = arguments.pop("type", None)
     if not isinstance(kind, str):
         raise ConfigError(f"{where}: an entry that is a mapping needs TYPE; found {arguments}")
@@ -159,7 +189,14 @@ def _create(registry: Registry, arguments: dict[str, Any], where: str) -> Any:
                 f"{where}: {kind} has no argument {key.upper()}."
                 f"{did_you_mean(key.upper(), accepted)} It takes {', '.join(accepted)}."
             )
+    return part, ", ".join(accepted)
+
+
+def _create(registry: Registry, arguments: dict[str, Any], where: str) -> Any:
+    """Build the part that `type` names; wrong arguments are errors that list the right ones."""
+    kind = arguments.get("type")
+    part, accepted = _part_for(registry, arguments, where)
     try:
         return part(**arguments)
     except TypeError as error:
-        raise ConfigError(f"{where}: {kind}: {error}. It takes {', '.join(accepted)}.") from error
+        raise ConfigError(f"{where}: {kind}: {error}. It takes {accepted}.") from error

@@ -1,7 +1,10 @@
-# Makes .venv ready for work on this checkout. Source it: it sets ROOT, PYTHON_BIN (the environment's Python),
-# MTLTRACK_DATA and MTLTRACK_REFERENCES. Needs bash and a Python 3.10, 3.11 or 3.12; nothing else.
+# Makes .venv ready for work on this checkout. Needs bash and a Python 3.10, 3.11 or 3.12; nothing else.
 #
+#   bash tools/setup_env.sh                           makes .venv, and does nothing where it is ready
 #   PYTHON=/path/to/python3.11 bash tools/test.sh     picks the interpreter that .venv is made with
+#
+# Other scripts source it: it sets ROOT, PYTHON_BIN (the environment's Python), MTLTRACK_DATA and
+# MTLTRACK_REFERENCES, and setup_env does the rest.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 PYTHON_BIN="$ROOT/.venv/bin/python"
@@ -75,3 +78,11 @@ setup_env() {
     _make_venv && _install || return 1
     echo "environment ready: $("$PYTHON_BIN" --version), $((SECONDS - began)) s"
 }
+
+if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then
+    if [[ "${1:-}" == "-h" || "${1:-}" == "--help" ]]; then
+        sed -n '1,/^$/s/^# \{0,1\}//p' "$0"
+    else
+        setup_env
+    fi
+fi

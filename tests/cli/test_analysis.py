@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from mtltrack.cli import analysis
+from mtltrack.cli.analysis_sources import title_of
 from mtltrack.cli.command import show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluation"))
@@ -104,7 +105,8 @@ def test_other_programs_results_on_a_data_set(place: Path, capsys: pytest.Captur
     assert "data, 1 sequence, percent" in said and "6 result(s) of no sequence of the ground truth" in said
     assert analysis.main([*arguments, "--protocol", "got10k", "--trackers", "otb"]) == 0
     # AO leaves out the first frame: boxes that have 8 of 12 pixels in common
-    assert re.search(r"otb .* 66\.67 +100\.00 +0\.00 +8\.0 +66\.7 to 66\.7", capsys.readouterr().out)
+    assert re.search(r"otb .* 66\.67 +100\.00 +0\.00 +8\.0 +-", said := capsys.readouterr().out)
+    assert "note: no intervals: they need at least 6 sequences, fewer say too little of others" in said
 
 
 @pytest.mark.parametrize(
@@ -157,6 +159,14 @@ def test_a_narrow_terminal_loses_no_column(capsys: pytest.CaptureFixture[str]) -
     assert "column0" in (said := capsys.readouterr().out) and "column11" in said
 
 
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [("/d/got10k_val/gt", "got10k_val"), ("/d/GT.json.gz", "GT"), ("/gt", "gt"), ("/d/uav/anno", "uav")],
+)
+def test_ground_truth_is_called_by_a_name_that_says_something(path: str, title: str) -> None:
+    assert title_of(Path(path)) == title
+
+
 def test_lengths_that_differ(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = place / "results" / "text" / "seq3.txt"
     path.write_text("1,2,3,4\n1,2,3,4\n")
@@ -193,7 +203,7 @@ def test_published_struck_and_nanotrack_by_the_command(
     assert scores_of("--without", "ClifBar") == pytest.approx(published, abs=0.001)
     nano = ["--results", str(folder / "got10k_val" / "NanoTrackV3"), "--protocol", "got10k"]
     assert analysis.main([*nano, "--ground-truth", str(folder / "got10k_val" / "gt"), *out]) == 0
-    found = json.loads((tmp_path / "analysis_gt.json").read_text())["trackers"][0]
+    found = json.loads((tmp_path / "analysis_got10k_val.json").read_text())["trackers"][0]
     assert found["tracker"] == "NanoTrackV3"
     assert found["mean"]["AO"] == pytest.approx(0.719, abs=0.003)
     assert found["mean"]["SR50"] == pytest.approx(0.848, abs=0.003)

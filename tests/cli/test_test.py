@@ -295,7 +295,7 @@ def test_raw_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         np.savetxt(tmp_path / folder / "s.txt", boxes, delimiter=",", fmt="%g")
     arguments = ["--results", str(tmp_path / "results"), "--ground-truth", str(tmp_path / "gt")]
     assert analysis.main([*arguments, "--write", "json"]) == 0
-    content = json.loads((tmp_path / "results" / "analysis_gt.json").read_text())
+    content = json.loads((tmp_path / "results" / f"analysis_{tmp_path.name}.json").read_text())
     found = {item["tracker"]: item["mean"]["mIoU"] for item in content["trackers"]}
     assert found == pytest.approx({"one": 1.0, "two": (1 + 2 / 3) / 3})
     assert analysis.main([*arguments, "--frames", "s=1:2"]) == 1

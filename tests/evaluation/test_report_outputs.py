@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from mtltrack.core.errors import DataError
 from mtltrack.evaluation.analysis import Analysis, analyse, show_worst
 from mtltrack.evaluation.html import Cell, page, picture, table
 from mtltrack.evaluation.latex import escape
-from mtltrack.evaluation.plots import INSIDE, PALETTE, line_styles, plot_curve, plot_radar
-from mtltrack.evaluation.report import Results, Rules, Truth
+from mtltrack.evaluation.plots import INSIDE, PALETTE, draw_plots, line_styles, plot_curve, plot_radar
+from mtltrack.evaluation.report import BASELINE, Results, Rules, Truth
 from mtltrack.evaluation.report_files import KINDS, as_json, save
 from mtltrack.evaluation.report_page import page_of
 from mtltrack.evaluation.results import ResultFolder, write_results
@@ -66,10 +67,10 @@ def test_latex_by_hand(analysis: Analysis, tmp_path: Path) -> None:
     assert "tracker & AUC & OP50 & OP75 & Prec. & Norm. prec. & mIoU & FPS & AUC, 95 \\% \\\\" in lines
     assert (
         "good\\_1 & \\textbf{95.24} & \\textbf{100.00} & \\textbf{100.00} & \\textbf{100.00} & "
-        "\\textbf{100.00} & \\textbf{100.00} & 2.0 & 95.2 to 95.2 \\\\" in lines
+        "\\textbf{100.00} & \\textbf{100.00} & 2.0 & - \\\\" in lines
     )
     # 41 / 84; a quarter of the frames; every centre within 20 pixels, a quarter within 0.2 boxes
-    assert "off & 48.81 & 25.00 & 25.00 & \\textbf{100.00} & 25.00 & 50.00 & 2.0 & 48.8 to 48.8 \\\\" in lines
+    assert "off & 48.81 & 25.00 & 25.00 & \\textbf{100.00} & 25.00 & 50.00 & 2.0 & - \\\\" in lines
     assert (
         "OCC (2) & \\textbf{95.24} & 48.81 \\\\" in lines and "SV (1) & \\textbf{95.24} & 48.81 \\\\" in lines
     )
@@ -94,8 +95,8 @@ def test_csv_and_json_by_hand(analysis: Analysis, tmp_path: Path) -> None:
     rows = {(row["tracker"], row["sequence"]): row for row in csv.DictReader(lines)}
     assert list(rows) == [(name, row) for name in ("good_1", "off") for row in ("mean", "a", "b")]
     assert float(rows["off", "mean"]["AUC"]) == pytest.approx(AUC["off"])
-    assert float(rows["off", "mean"]["AUC_low"]) == pytest.approx(AUC["off"])  # both sequences are alike
-    assert rows["off", "a"]["AUC_low"] == "" and float(rows["off", "a"]["mIoU"]) == pytest.approx(0.5)
+    assert "AUC_low" not in rows["off", "mean"]  # two sequences say too little
+    assert float(rows["off", "a"]["mIoU"]) == pytest.approx(0.5)
     found = list(csv.DictReader(attribute_file.read_text().splitlines()))
     assert [(row["attribute"], row["sequences"], row["tracker"]) for row in found[:2]] == [
         ("FM", "1", "good_1"),
@@ -103,11 +104,11 @@ def test_csv_and_json_by_hand(analysis: Analysis, tmp_path: Path) -> None:
     ]
     read = json.loads(json_file.read_text())
     off = read["trackers"][1]
-    assert off["mean"]["FPS"] == pytest.approx(2.0) and off["intervals"]["OP50"] == [0.25, 0.25]
+    assert off["mean"]["FPS"] == pytest.approx(2.0) and off["intervals"] == {}
     assert off["curves"]["success"] == [1.0] * 7 + [0.25] * 13 + [0.0]
     assert read["thresholds"]["success"][7] == pytest.approx(0.35) and len(off["curves"]["precision"]) == 51
     assert read["comparisons"][0]["better"] == "good_1" and read["comparisons"][0]["differs"] is False
-    assert read["attributes"]["OCC"]["sequences"] == ["a", "b"] and read["notes"] == ["one <note>"]
+    assert read["attributes"]["OCC"]["sequences"] == ["a", "b"] and read["notes"] == analysis.notes
     assert off["failures"]["failures"] == 0.0 and read["worst_frames"][1]["frame"] == 2
     assert json.loads(as_json(analysis)) == read
 
@@ -158,7 +159,7 @@ def test_the_page_is_whole_and_fetches_nothing(analysis: Analysis, tmp_path: Pat
         "a, frame 2: overlap 0.33, 0.5 box sizes off",
         "plates (plate)",
         "0.250",
-        "invalid counts as hit",
+        "hits, as in the published analysis",
     ):
         assert words in shown or words in text, words
     assert text.count('class="numbers sortable"') >= 5 and "aria-sort" in text
@@ -172,6 +173,27 @@ def test_sequences_stand_side_by_side(analysis: Analysis) -> None:
     assert "Norm. prec. AUC" in text
     one = page_of(Analysis("x", Rules(), analysis.reports[:1], "AUC", analysis.intervals, []), {})
     assert "first less second" not in one and "Is the difference" not in one
+
+
+def test_everything_is_sorted_by_score_and_the_box_held_still_is_last(
+    truths: list[Truth], trackers: dict[str, Results], tmp_path: Path
+) -> None:
+    bad = ResultFolder(tmp_path / "a_bad")
+    for name in ("a", "b"):
+        write_results(bad, name, STILL + np.array([0, 0, 60, 60]), [0.1] * 4)
+    given: dict[str, Results] = {"a_bad": bad, "off": trackers["off"], "good_1": trackers["good_1"]}
+    found = analyse("mine", truths, given, Rules(), baseline=True)
+    order = ["good_1", "off", "a_bad", BASELINE]  # the box held still is as good as good_1
+    assert [report.tracker for report in found.reports] == order == list(found.attributes[0].scores)
+    axes = plot_curve("success", "mine", found.reports).axes[0]
+    assert [text.get_text().split("  ")[1] for text in axes.get_legend().get_texts()] == order
+    text = page_of(found, {})
+    assert "best less worst" in text and "The interval holds" not in text
+    two = page_of(analyse("mine", truths, trackers, Rules(), baseline=True), {})
+    assert "first less second" in two and ">+46.43</td>" in two  # of the trackers
+    found.attributes = [replace(item, sequences=("a",)) for item in found.attributes]
+    drawn = draw_plots("mine", found.reports, found.attributes, "AUC", ["png"])
+    assert list(drawn) == ["success", "precision", "norm_precision"]  # no radar of one sequence
 
 
 def test_cells_and_pictures() -> None:
@@ -203,14 +225,15 @@ def test_curves_and_legends(analysis: Analysis) -> None:
     axes = plot_curve("success", "mine", analysis.reports).axes[0]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["95.2  good_1", "48.8  off"]
-    assert axes.lines[1].get_ydata().tolist() == [1.0] * 7 + [0.25] * 13 + [0.0]
+    assert axes.lines[1].get_ydata().tolist() == [100.0] * 7 + [25.0] * 13 + [0.0]
+    assert axes.get_ylim() == (0.0, 100.0) and axes.get_ylabel() == "frames above it, %"
     axes = plot_curve("norm_precision", "mine", analysis.reports[::-1]).axes[0]
     assert axes.get_legend().get_title().get_text() == "Norm. prec. at 0.2, %"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["100.0  good_1", "25.0  off"]
     radar = plot_radar(analysis.attributes, "AUC", "mine").axes[0]
     assert [text.get_text() for text in radar.get_xticklabels()] == ["FM (1)", "OCC (2)", "SV (1)"]
-    assert radar.lines[1].get_ydata() == pytest.approx([AUC["off"]] * 4)
-    assert radar.get_ylim() == (0.0, 1.0)
+    assert radar.lines[1].get_ydata() == pytest.approx([100 * AUC["off"]] * 4)
+    assert radar.get_ylim() == (0.0, 100.0)
 
 
 def test_no_two_trackers_look_alike() -> None:

@@ -15,6 +15,7 @@ from mtltrack.cli.analysis_sources import (
     group_by_dataset,
     ranges_to_score,
     results_on,
+    title_of,
     under_true_names,
     without,
 )
@@ -235,9 +236,10 @@ def _analyse_raw(console: Console, arguments: argparse.Namespace) -> None:
     notes = []
     if protocol == "otb" and all(truth.name.startswith("GOT-10k") for truth in truths):
         notes.append("these are sequences of GOT-10k: --protocol got10k adds AO and SR")
-    name = given.resolve().name.removesuffix(".gz").removesuffix(".json")
     place = root if root.is_dir() else root.parent
-    _report(console, arguments, name, truths, trackers, rules_of(arguments, protocol), place, notes)
+    _report(
+        console, arguments, title_of(given), truths, trackers, rules_of(arguments, protocol), place, notes
+    )
 
 
 def rules_of(arguments: argparse.Namespace, protocol: str) -> Rules:
@@ -267,6 +269,7 @@ def _report(
     truths, left_out = without(truths, arguments.without)
     notes = [*notes, *renamed, *left_out]
     analysis = analyse(name, truths, results, rules, baseline=arguments.baseline, notes=notes)
+    results = {item.tracker: results[item.tracker] for item in analysis.reports if item.tracker in results}
     analysis.tasks = score_all_tasks(arguments, truths, results)
     _print(console, arguments, analysis)
     out = root if arguments.out is None else Path(arguments.out).expanduser()

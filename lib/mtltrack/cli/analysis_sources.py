@@ -15,6 +15,8 @@ from mtltrack.evaluation.provenance import load_records
 from mtltrack.evaluation.report import Results, Truth
 from mtltrack.evaluation.results import SUBFOLDERS, ResultFolder
 
+TRUTH_FOLDERS = ("gt", "groundtruth", "ground_truth", "annos", "anno")
+
 
 def find_trackers(root: Path) -> dict[str, Path]:
     """Return `name/param` -> folder for every folder of results that `test.py` wrote below `root`."""
@@ -71,6 +73,16 @@ def results_on(
     if trackers:
         return {name: ResultFolder(path / SUBFOLDERS.get(dataset, "")) for name, path in trackers.items()}
     return {**foreign_trackers(root, wanted, sequences)}
+
+
+def title_of(truth: Path) -> str:
+    """Return what data is called whose ground truth is given: as its file or folder, or as the folder above
+    one that only says that it holds ground truth.
+    """
+    truth = truth.resolve()
+    if truth.name.lower() in TRUTH_FOLDERS and truth.parent.name:
+        truth = truth.parent
+    return truth.name.removesuffix(".gz").removesuffix(".json")
 
 
 def under_true_names(

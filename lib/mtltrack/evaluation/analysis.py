@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mtltrack.evaluation.attributes import AttributeScores, score_attributes
-from mtltrack.evaluation.comparison import Comparison, Intervals, compare, headline, intervals_of
+from mtltrack.evaluation.comparison import (
+    FEWEST,
+    Comparison,
+    Intervals,
+    compare,
+    headline,
+    intervals_of,
+    ranked,
+)
 from mtltrack.evaluation.report import Results, Rules, TrackerReport, Truth, evaluate
 from mtltrack.evaluation.task_tables import TaskTables
 from mtltrack.evaluation.worst_frames import WorstFrame, all_worst, draw_worst
@@ -21,9 +29,9 @@ class Analysis:
     Attributes:
         benchmark: name of the data.
         rules: how it was scored.
-        reports: of the trackers.
+        reports: of the trackers, the best first, the baseline last.
         score: by which they are ranked and compared.
-        intervals: tracker -> score -> ends of its interval.
+        intervals: tracker -> score -> ends of its interval; none of fewer sequences than `FEWEST`.
         comparisons: of pairs of trackers.
         attributes: scores by attribute, may be empty.
         tasks: scores of what other heads said.
@@ -67,13 +75,17 @@ def analyse(
     """
     reports = evaluate(truths, trackers, rules, baseline=baseline)
     score = headline(reports)
+    reports = ranked(reports, score)
     said = [*notes, *(note for report in reports for note in report.notes)]
+    count = len(reports[0].sequences)
+    if count < FEWEST:
+        said.append(f"no intervals: they need at least {FEWEST} sequences, fewer say too little of others")
     return Analysis(
         benchmark,
         rules,
         reports,
         score,
-        {report.tracker: intervals_of(report) for report in reports},
+        {report.tracker: intervals_of(report) if count >= FEWEST else {} for report in reports},
         compare(reports, score),
         score_attributes(truths, reports),
         notes=list(dict.fromkeys(said)),

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from mtltrack.evaluation.report import FRAME_WEIGHTED, TrackerReport
+from mtltrack.evaluation.report import BASELINE, FRAME_WEIGHTED, TrackerReport
 from mtltrack.metrics.statistics import PairedComparison, bootstrap_interval, compare_paired
 
 Intervals = dict[str, tuple[float, float]]
@@ -77,6 +77,11 @@ def headline(reports: Sequence[TrackerReport]) -> str:
     return "AO" if all("AO" in report.mean for report in reports) else "AUC"
 
 
+def ranked(reports: Sequence[TrackerReport], score: str) -> list[TrackerReport]:
+    """Return reports as every table shows them: the best first by a score, the box held still last."""
+    return sorted(reports, key=lambda item: (item.tracker == BASELINE, -_number(item.mean[score])))
+
+
 def intervals_of(report: TrackerReport) -> Intervals:
     """Return the bootstrap interval over sequences of each score of a tracker that is defined in all of
     `sequences`, and of mIoU over those with a target.
@@ -110,10 +115,10 @@ def compare(reports: Sequence[TrackerReport], score: str) -> list[Comparison]:
     Returns:
         The comparisons, those of the best tracker first.
     """
-    ranked = sorted(reports, key=lambda report: -_number(report.mean[score]))
-    pairs = list(combinations(ranked, 2))
-    if len(ranked) > EVERY_PAIR:
-        pairs = [pair for pair in pairs if pair[0] is ranked[0]]
+    in_order = sorted(reports, key=lambda report: -_number(report.mean[score]))
+    pairs = list(combinations(in_order, 2))
+    if len(in_order) > EVERY_PAIR:
+        pairs = [pair for pair in pairs if pair[0] is in_order[0]]
     compared = [(*pair, *_pair(*pair, score)) for pair in pairs]
     corrected = holm([found.p_value for _, _, found, _ in compared])
     return [

@@ -56,7 +56,8 @@ def scores_as_latex(
         last=[interval_text(intervals[report.tracker].get(score)) for report in reports],
     )
     count = len(reports[0].sequences)
-    said = f"Scores on {benchmark} in percent, {count} sequences; the interval is of the mean over sequences."
+    said = f"Scores on {benchmark} in percent, {count} sequence{'s' * (count != 1)}"
+    said += "; the interval is of the mean over sequences." if any(intervals.values()) else "."
     parts = ["% needs \\usepackage{booktabs}", _floated(means, escape(said))]
     if attributes:
         rows = [[100 * row[score] for row in item.scores.values()] for item in attributes]

@@ -14,7 +14,8 @@ import numpy as np
 
 from mtltrack.evaluation.attributes import AttributeScores
 from mtltrack.evaluation.columns import heading
-from mtltrack.evaluation.report import TrackerReport
+from mtltrack.evaluation.comparison import ranked
+from mtltrack.evaluation.report import BASELINE, TrackerReport
 from mtltrack.metrics.success import CENTRE_THRESHOLDS, NORMALISED_THRESHOLDS, OVERLAP_THRESHOLDS
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -34,18 +35,18 @@ _STYLE: Any = {
     "figure.dpi": 110,
 }
 CURVES = {
-    "success": ("Success", "overlap threshold", "share of frames above it", OVERLAP_THRESHOLDS, "AUC"),
+    "success": ("Success", "overlap threshold", "frames above it, %", OVERLAP_THRESHOLDS, "AUC"),
     "precision": (
         "Precision",
         "centre error, pixels",
-        "share of frames within it",
+        "frames within it, %",
         CENTRE_THRESHOLDS,
         "Precision",
     ),
     "norm_precision": (
         "Normalised precision",
         "centre error, sizes of the true box",
-        "share of frames within it",
+        "frames within it, %",
         NORMALISED_THRESHOLDS,
         "NormPrecision",
     ),
@@ -75,14 +76,14 @@ def plot_curve(kind: str, benchmark: str, reports: Sequence[TrackerReport]) -> A
     many = len(reports) > INSIDE
     figure = _figure((8.6 if many else 6.0, 4.5))
     axes = figure.subplots()
-    for report in sorted(reports, key=lambda report: -report.mean[score]):
+    for report in ranked(reports, score):
         colour, stroke = styles[report.tracker]
         label = f"{100 * report.mean[score]:.1f}  {report.tracker}"
-        values = getattr(report.curves, kind)
+        values = 100 * getattr(report.curves, kind)
         axes.plot(thresholds, values, color=colour, linestyle=stroke, linewidth=1.8, label=label)
     if kind in FOUND_AT:
         axes.axvline(FOUND_AT[kind], color="#6b7680", linewidth=0.8, linestyle=(0, (2, 3)))
-    axes.set(xlabel=below, ylabel=left, xlim=(thresholds[0], thresholds[-1]), ylim=(0, 1))
+    axes.set(xlabel=below, ylabel=left, xlim=(thresholds[0], thresholds[-1]), ylim=(0, 100))
     count = len(reports[0].sequences)
     axes.set_title(f"{title}, {benchmark} ({count} sequence{'s' * (count != 1)})", loc="left")
     read = f" at {FOUND_AT[kind]:g}" if kind in FOUND_AT else ""
@@ -94,7 +95,7 @@ def plot_curve(kind: str, benchmark: str, reports: Sequence[TrackerReport]) -> A
 
 
 def plot_radar(attributes: Sequence[AttributeScores], score: str, benchmark: str) -> Any:
-    """Draw a score of each attribute as a radar, one ring a tracker; the radius begins at 0.
+    """Draw a score of each attribute as a radar, one ring a tracker; the radius, percent, begins at 0.
 
     Args:
         attributes: at least three.
@@ -109,16 +110,16 @@ def plot_radar(attributes: Sequence[AttributeScores], score: str, benchmark: str
     axes.spines["polar"].set_color("#9aa5b1")
     axes.set_theta_zero_location("N")
     axes.set_theta_direction(-1)
-    for tracker in sorted(trackers, key=lambda name: -_mean(attributes, name, score)):
-        values = np.array([item.scores[tracker][score] for item in attributes])
+    for tracker in sorted(trackers, key=lambda name: (name == BASELINE, -_mean(attributes, name, score))):
+        values = np.array([100 * item.scores[tracker][score] for item in attributes])
         colour, stroke = styles[tracker]
         label = f"{100 * _mean(attributes, tracker, score):.1f}  {tracker}"
         closed = np.append(angles, angles[0]), np.append(values, values[0])
         axes.plot(*closed, color=colour, linestyle=stroke, linewidth=1.8, label=label)
         if len(trackers) == 1:  # several areas would mix into a colour that is nobody's
             axes.fill(*closed, color=colour, alpha=0.06)
-    highest = max(item.scores[name][score] for item in attributes for name in trackers)
-    axes.set_ylim(0, min(1.0, 0.1 * np.ceil(10 * highest + 1e-9)) if highest > 0 else 1.0)
+    highest = max(100 * item.scores[name][score] for item in attributes for name in trackers)
+    axes.set_ylim(0, min(100.0, 10 * np.ceil(highest / 10 + 1e-9)) if highest > 0 else 100.0)
     axes.set_xticks(angles, [f"{_folded(item.name)} ({len(item.sequences)})" for item in attributes])
     for label, angle in zip(axes.get_xticklabels(), angles, strict=True):
         side = np.sin(angle)
@@ -126,7 +127,7 @@ def plot_radar(attributes: Sequence[AttributeScores], score: str, benchmark: str
     axes.tick_params(axis="x", pad=4)
     axes.set_rlabel_position(180 / len(attributes))
     axes.tick_params(axis="y", labelsize=8, labelcolor="#52606d")
-    axes.set_title(f"{heading(score)} by attribute, {benchmark}", loc="left", pad=30)
+    axes.set_title(f"{heading(score)} by attribute, {benchmark}, percent", loc="left", pad=30)
     axes.legend(
         loc="upper left", bbox_to_anchor=(1.28, 1.05), borderaxespad=0.0, title="mean of attributes, %"
     )
@@ -163,7 +164,8 @@ def draw_plots(
     score: str,
     formats: Sequence[str] = ("png", "pdf"),
 ) -> dict[str, dict[str, bytes]]:
-    """Return plot -> format -> content of the file, of the curves and, from three attributes on, the radar.
+    """Return plot -> format -> content of the file, of the curves and, from three attributes on, the radar,
+    unless all of them are those of one sequence.
 
     Args:
         benchmark: name of the data.
@@ -176,7 +178,7 @@ def draw_plots(
 
     with matplotlib.rc_context(_STYLE):
         figures = {kind: plot_curve(kind, benchmark, reports) for kind in CURVES}
-        if len(attributes) >= 3:
+        if len(attributes) >= 3 and len({name for item in attributes for name in item.sequences}) > 1:
             figures["attributes"] = plot_radar(attributes, score, benchmark)
         return {name: {kind: _rendered(figure, kind) for kind in formats} for name, figure in figures.items()}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from html import escape
 
 from mtltrack.evaluation.analysis import Analysis
@@ -12,7 +11,7 @@ from mtltrack.evaluation.columns import TITLES, heading, interval_text, score_co
 from mtltrack.evaluation.comparison import EVERY_PAIR
 from mtltrack.evaluation.html import SORTING, Cell, page, picture, table
 from mtltrack.evaluation.plots import CURVES
-from mtltrack.evaluation.report import BASELINE, TrackerReport
+from mtltrack.evaluation.report import BASELINE, Rules, TrackerReport
 from mtltrack.evaluation.task_tables import row_name
 from mtltrack.evaluation.worst_frames import WorstFrame
 from mtltrack.metrics.robustness import LOST_AT, PATIENCE, summarise_failures
@@ -50,14 +49,15 @@ def _summary(analysis: Analysis) -> Iterator[str]:
     yield (
         f"<p>{_counted(len(reports), 'tracker')}, {_counted(len(reports[0].sequences), 'sequence')}, "
         f"{frames} frames. Percent; every sequence weighs the same"
-        f"{', every frame in AO and SR' * (score == 'AO')}. The "
-        "interval holds 95 % of the means of sequences drawn anew. A click on a heading sorts.</p>"
+        f"{', every frame in AO and SR' * (score == 'AO')}. "
+        + "The interval holds 95 % of the means of sequences drawn anew. " * any(analysis.intervals.values())
+        + "A click on a heading sorts.</p>"
     )
     yield from (f"<p>Note: {escape(note)}</p>" for note in analysis.notes)
     columns = score_columns((report.mean for report in reports), wide=True)
     best = {name: max(_rank(report.mean, name) for report in reports) for name in columns}
     rows: list[list[str | Cell]] = []
-    for report in sorted(reports, key=lambda item: -_rank(item.mean, score)):
+    for report in reports:
         interval = analysis.intervals[report.tracker].get(score)
         cells = [_score_cell(name, report.mean, best[name] if len(reports) > 1 else None) for name in columns]
         middle = math.nan if interval is None else sum(interval) / 2
@@ -151,14 +151,18 @@ def _frames(report: TrackerReport, sequence: str) -> Cell:
 
 
 def _side_by_side(reports: Sequence[TrackerReport], score: str) -> str:
-    """Return the table of one score: a row a sequence, a column a tracker, and how far apart they are."""
-    two = len(reports) == 2
+    """Return the table of one score: a row a sequence, a column a tracker, and how far apart they are: of
+    several trackers without the box held still.
+    """
+    apart = [report for report in reports if report.tracker != BASELINE]
+    apart = apart if len(apart) > 1 else list(reports)
+    two = len(apart) == 2
     rows: list[list[str | Cell]] = []
     for name in reports[0].sequences:
-        values = [report.sequences[name].get(score, math.nan) for report in reports]
-        known = [value for value in values if not math.isnan(value)]
-        cells = [_score_cell(score, item.sequences[name], max(known, default=None)) for item in reports]
-        gap = 100 * (values[0] - values[1]) if two else _spread(known)
+        best = max(_rank(report.sequences[name], score) for report in reports)
+        cells = [_score_cell(score, item.sequences[name], best) for item in reports]
+        values = [report.sequences[name].get(score, math.nan) for report in apart]
+        gap = 100 * (values[0] - values[1]) if two else _spread([v for v in values if not math.isnan(v)])
         text = "-" if math.isnan(gap) else f"{gap:{'+' * two}.2f}"
         rows.append([name, _frames(reports[0], name), *cells, Cell(text, gap)])
     last = "first less second" if two else "best less worst"
@@ -249,10 +253,30 @@ def _task_table(first: str, rows: Mapping[str, Mapping[str, float]]) -> str:
     return table([first, *map(heading, columns)], cells, "numbers", sortable=True)
 
 
+def _rule_rows(rules: Rules) -> list[tuple[str, str]]:
+    size = rules.validity == "size"
+    return [
+        ("benchmark whose rules hold", rules.protocol),
+        ("a frame has a target when its true", "w, h > 0" if size else "x, y, w, h > 0"),
+        ("divided by", "the frames with a target" if rules.exclude_invalid else "all frames"),
+        (
+            "frames without a target in the precision curves",
+            "hits, as in the published analysis" if rules.invalid_counts_as_hit else "misses",
+        ),
+        (
+            "missing results, and those of another length",
+            "sequences that some tracker lacks are left out; longer results are cut, what shorter ones lack "
+            "is missed"
+            if rules.allow_partial
+            else "refused",
+        ),
+        ("AO and SR as GOT-10k computes them", "yes" if rules.ao else "no"),
+    ]
+
+
 def _rules(analysis: Analysis) -> Iterator[str]:
     yield "<h2>How it was scored</h2>"
-    rows = [(name.replace("_", " "), str(value)) for name, value in asdict(analysis.rules).items()]
-    yield table(("rule", "value"), rows)
+    yield table(("rule", "here"), _rule_rows(analysis.rules))
     if any(report.tracker == BASELINE for report in analysis.reports):
         yield f"<p>'{BASELINE}' is no tracker: it says the first box in every frame.</p>"
     speeds = [report for report in analysis.reports if not math.isnan(report.mean.get("FPS", math.nan))]

@@ -35,13 +35,13 @@ def save(
     """Write the scores and return the files.
 
     * csv: a line for each tracker's mean and for each of its sequences; the means have columns
-      `<score>_low` and `<score>_high`, the ends of the interval; scores of tasks are columns
-      `<task>.<score>`, and their other rows (constant answers) are lines of their own. Where attributes are
-      known, `..._attributes.csv` has a line for each tracker and attribute.
+      `<score>_low` and `<score>_high`, the ends of the interval where there is one; scores of tasks are
+      columns `<task>.<score>`, and their other rows (constant answers) are lines of their own. Where
+      attributes are known, `..._attributes.csv` has a line for each tracker and attribute.
     * json: the same with rules, notes, mean curves and comparisons of trackers.
     * latex: `.tex`, the tables of means and of attributes.
-    * plots: `..._success`, `..._precision`, `..._norm_precision` and, from three attributes on,
-      `..._attributes`, each as `.png` and `.pdf`.
+    * plots: `..._success`, `..._precision`, `..._norm_precision` and, from three attributes on (see
+      `draw_plots`), `..._attributes`, each as `.png` and `.pdf`.
     * html: one page with everything.
 
     Args:

@@ -257,8 +257,8 @@ def _rule_rows(rules: Rules) -> list[tuple[str, str]]:
     size = rules.validity == "size"
     return [
         ("benchmark whose rules hold", rules.protocol),
-        ("a frame has a target when its true", "w, h > 0" if size else "x, y, w, h > 0"),
-        ("divided by", "the frames with a target" if rules.exclude_invalid else "all frames"),
+        ("a frame has a target when its true box has", "w, h > 0" if size else "x, y, w, h > 0"),
+        ("scores are divided by", "the frames with a target" if rules.exclude_invalid else "all frames"),
         (
             "frames without a target in the precision curves",
             "hits, as in the published analysis" if rules.invalid_counts_as_hit else "misses",

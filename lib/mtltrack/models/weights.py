@@ -20,7 +20,7 @@ from mtltrack.models.safe_weights import read_safetensors
 HISTORY_PREFIXES = ("HIP.", "key_proj.", "key_comp.", "searchRegionFusion.")
 TEMPORAL_KEYS = ("backbone.temporal_pos_embed_x", "backbone.temporal_pos_embed_z")
 POSITION_KEYS = ("backbone.pos_embed_z", "backbone.pos_embed_x")
-MOST_NAMES = 10  # of each kind that a message lists
+MOST_NAMES = 10  # of a file that is something else, in a message
 _HIPTRACK_ONLY = (*HISTORY_PREFIXES, *TEMPORAL_KEYS)
 
 
@@ -86,11 +86,11 @@ def _cause(error: Exception) -> str:
     )
 
 
-def _listed(names: Iterable[str], separator: str = ", ") -> str:
+def _listed(names: Iterable[str], separator: str = ", ", most: int = MOST_NAMES) -> str:
     """Join the first names and say how many more there are."""
     names = list(names)
-    rest = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
-    return separator.join([*names[:MOST_NAMES], *rest])
+    rest = [f"and {len(names) - most} more"] if len(names) > most else []
+    return separator.join([*names[:most], *rest])
 
 
 def state_dict_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
@@ -171,8 +171,8 @@ def load_into(
     except a pre-training's own head or decoder.
 
     Raises:
-        CheckpointError: any other missing or unexpected name, or a shape that differs; their numbers and
-            the first ten of each are told. A file that shares nearly no name is said to be of another model.
+        CheckpointError: any other missing or unexpected name, or a shape that differs; all are listed, below
+            their numbers. A file that shares nearly no name is said to be of another model, with ten of each.
     """
     own_state = tracker.state_dict()
     may_miss = tuple(task_prefixes)
@@ -231,8 +231,9 @@ def _refuse(path: Path, kind: str, foreign: str, faults: Mapping[str, list[str]]
             "MODEL.HEAD with the file's."
         )
     counts = ", ".join(f"{len(names)} {title}" for title, names in faults.items())
+    most = MOST_NAMES if foreign else sum(map(len, faults.values()))
     parts = [
-        f"  {len(names)} {title}:\n    " + _listed(names, "\n    ")
+        f"  {len(names)} {title}:\n    " + _listed(names, "\n    ", most)
         for title, names in faults.items()
         if names
     ]

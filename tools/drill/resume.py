@@ -69,6 +69,7 @@ TRAIN:
   SAVE_BEST: {METRIC: total}
 """
 SCRIPT, CONFIG, NET, EPOCHS = "ostrack", "drill", "OSTrack", 4
+LONGEST = 600.0  # seconds that a child may take on a busy machine
 
 
 class Notes(Monitor):
@@ -183,8 +184,15 @@ def in_child(work: Callable[[], int]) -> int:
         os._exit(status)
 
 
-def wait_for(child: int) -> int:
-    """Return a child's exit status, negative after a signal."""
+def wait_for(child: int, longest: float = LONGEST) -> int:
+    """Return a child's exit status, negative after a signal; one that hangs is killed."""
+    deadline = time.monotonic() + longest
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    kill_group(child)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -289,13 +297,17 @@ def forked(folder: Path) -> Iterator[None]:
     warm_up(folder)
     before, threads = Path.cwd(), torch.get_num_threads()
     build, train_command.build_monitors = train_command.build_monitors, lambda info: Monitors([Notes(info)])
-    torch.set_num_threads(1)  # a forked process has lost the others
+    torch.set_num_threads(1)  # a forked process has lost the others, and would wait for them for ever
+    given, os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS"), "1"  # training keeps to it
     os.chdir(folder)
     try:
         yield
     finally:
         gc.unfreeze()
         os.chdir(before)
+        del os.environ["OMP_NUM_THREADS"]
+        if given is not None:
+            os.environ["OMP_NUM_THREADS"] = given
         train_command.build_monitors = build
         torch.set_num_threads(threads)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from tools.drill.small import small_yaml
 
 from mtltrack.cli import launch as launch_module
 from mtltrack.cli.build_data import build_clips, build_loaders
@@ -22,34 +23,7 @@ from mtltrack.data.synthetic.sequences import SyntheticSequences
 from mtltrack.training.monitors import Monitor, Monitors, RunInfo
 from mtltrack.training.saving import Saver
 
-YAML = """
-DATA:
-  MAX_SAMPLE_INTERVAL: 10
-  SEARCH: {SIZE: 64, NUMBER: 1, FACTOR: 4.0}
-  TEMPLATE: {SIZE: 32}
-  TRAIN:
-    DATASETS_NAME: [{TYPE: SyntheticSequences, NUM_SEQUENCES: 2, NUM_FRAMES: 12, SIZE: [96, 96]}]
-    DATASETS_RATIO: [1]
-    SAMPLE_PER_EPOCH: 8
-  VAL:
-    DATASETS_NAME: [{TYPE: SyntheticSequences, NUM_SEQUENCES: 1, NUM_FRAMES: 12, SIZE: [96, 96], SEED: 5}]
-    DATASETS_RATIO: [1]
-    SAMPLE_PER_EPOCH: 4
-MODEL:
-  PRETRAIN_FILE: ""
-  BACKBONE:
-    {TYPE: vit_tiny_patch16_224_ce, EMBED_DIM: 24, DEPTH: 2, NUM_HEADS: 2, CE_LOC: [1], CE_KEEP_RATIO: [0.7]}
-  HEAD: {NUM_CHANNELS: 16}
-TASKS:
-  cls: {TYPE: ClsHead, HIDDEN_DIM: 16}
-TRAIN:
-  TWO_STAGE: true
-  STAGE1_EPOCHS: 1
-  STAGE2_EPOCHS: 1
-  BATCH_SIZE: 4
-  NUM_WORKER: 0
-  PRINT_INTERVAL: 1
-"""
+YAML = small_yaml((8, 4), {"STAGE1_EPOCHS": 1, "STAGE2_EPOCHS": 1, "BATCH_SIZE": 4, "PRINT_INTERVAL": 1})
 
 
 @pytest.fixture(autouse=True)

@@ -13,40 +13,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from tools.drill.small import small_yaml
 from torch import Tensor
 
-YAML = """
-DATA:
-  MAX_SAMPLE_INTERVAL: 10
-  SEARCH: {SIZE: 64, NUMBER: 1, FACTOR: 4.0}
-  TEMPLATE: {SIZE: 32}
-  TRAIN:
-    DATASETS_NAME: [{TYPE: SyntheticSequences, NUM_SEQUENCES: 2, NUM_FRAMES: 12, SIZE: [96, 96]}]
-    DATASETS_RATIO: [1]
-    SAMPLE_PER_EPOCH: 8
-  VAL:
-    DATASETS_NAME: [{TYPE: SyntheticSequences, NUM_SEQUENCES: 1, NUM_FRAMES: 12, SIZE: [96, 96], SEED: 5}]
-    DATASETS_RATIO: [1]
-    SAMPLE_PER_EPOCH: 5
-MODEL:
-  PRETRAIN_FILE: ""
-  BACKBONE: {TYPE: vit_tiny_patch16_224, EMBED_DIM: 24, DEPTH: 2, NUM_HEADS: 2}
-  HEAD: {NUM_CHANNELS: 16}
-TASKS:
-  cls: {TYPE: ClsHead, HIDDEN_DIM: 16}
-TRAIN:
-  TWO_STAGE: true
-  STAGE1_EPOCHS: 1
-  STAGE2_EPOCHS: 2
-  STAGE2_LR: 1.0e-3
-  BATCH_SIZE: 2
-  NUM_WORKER: 0
-  PRINT_INTERVAL: 1
-  VAL_EPOCH_INTERVAL: 1
-  SAVE_INTERVAL_STEPS: 1
-  DROP_PATH_RATE: 0.0
-  BN: frozen
-"""
+YAML = small_yaml(
+    (8, 5),
+    {
+        "STAGE1_EPOCHS": 1,
+        "STAGE2_EPOCHS": 2,
+        "STAGE2_LR": 1.0e-3,
+        "BATCH_SIZE": 2,
+        "PRINT_INTERVAL": 1,
+        "VAL_EPOCH_INTERVAL": 1,
+        "SAVE_INTERVAL_STEPS": 1,
+        "DROP_PATH_RATE": 0.0,
+        "BN": "frozen",
+    },
+    eliminates=False,
+)
 SECONDS = 900.0  # that a run may take at most
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from tools.drill.children import in_child, wait_for
 from tools.drill.hostile import contents, ways
-from tools.drill.resume import NET, Run, difference, finish, forked, in_child, told_when_writing, wait_for
+from tools.drill.resume import NET, Run, difference, finish, forked, told_when_writing
 from tools.drill.row import Row
 
 from mtltrack.core.errors import CheckpointError

@@ -13,7 +13,6 @@ import os
 import random
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from tools.drill.children import in_child, kill_group, wait_for
 from tools.drill.row import Row
+from tools.drill.small import small_yaml
 
 from mtltrack.cli import train as train_command
 from mtltrack.cli.build import build_tracker
@@ -32,44 +33,21 @@ from mtltrack.metrics.classification import confusion_figure
 from mtltrack.training import checkpoint
 from mtltrack.training.monitors import Monitor, Monitors, RunInfo
 
-YAML = """
-DATA:
-  MAX_SAMPLE_INTERVAL: 10
-  SEARCH: {SIZE: 64, NUMBER: 1, FACTOR: 4.0}
-  TEMPLATE: {SIZE: 32}
-  TRAIN:
-    DATASETS_NAME: [{TYPE: SyntheticSequences, NUM_SEQUENCES: 2, NUM_FRAMES: 12, SIZE: [96, 96]}]
-    DATASETS_RATIO: [1]
-    SAMPLE_PER_EPOCH: 12
-  VAL:
-    DATASETS_NAME: [{TYPE: SyntheticSequences, NUM_SEQUENCES: 1, NUM_FRAMES: 12, SIZE: [96, 96], SEED: 5}]
-    DATASETS_RATIO: [1]
-    SAMPLE_PER_EPOCH: 4
-MODEL:
-  PRETRAIN_FILE: ""
-  BACKBONE:
-    {TYPE: vit_tiny_patch16_224_ce, EMBED_DIM: 24, DEPTH: 2, NUM_HEADS: 2, CE_LOC: [1], CE_KEEP_RATIO: [0.7]}
-  HEAD: {NUM_CHANNELS: 16}
-TASKS:
-  cls: {TYPE: ClsHead, HIDDEN_DIM: 16, DROPOUT: 0.3}
-TRAIN:
-  TWO_STAGE: true
-  STAGE1_EPOCHS: 2
-  STAGE2_EPOCHS: 2
-  STAGE2_LR: 1.0e-4
-  BATCH_SIZE: 4
-  NUM_WORKER: 0
-  PRINT_INTERVAL: 2
-  VAL_EPOCH_INTERVAL: 2
-  SAVE_INTERVAL_STEPS: 2
-  AUDIT_INTERVAL: 2
-  EMA: 0.9
-  DROP_PATH_RATE: 0.2
-  WEIGHTING: dwa
-  SAVE_BEST: {METRIC: total}
-"""
+TRAIN = {
+    "STAGE1_EPOCHS": 2,
+    "STAGE2_EPOCHS": 2,
+    "STAGE2_LR": 1.0e-4,
+    "BATCH_SIZE": 4,
+    "PRINT_INTERVAL": 2,
+    "VAL_EPOCH_INTERVAL": 2,
+    "SAVE_INTERVAL_STEPS": 2,
+    "AUDIT_INTERVAL": 2,
+    "EMA": 0.9,
+    "DROP_PATH_RATE": 0.2,
+    "WEIGHTING": "dwa",
+    "SAVE_BEST": {"METRIC": "total"},
+}
 SCRIPT, CONFIG, NET, EPOCHS = "ostrack", "drill", "OSTrack", 4
-LONGEST = 600.0  # seconds that a child may take on a busy machine
 
 
 class Notes(Monitor):
@@ -167,35 +145,6 @@ def difference(one: Any, other: Any, place: str = "") -> str:
 # ------------------------------------------------------------------------------------------------- children
 
 
-def in_child(work: Callable[[], int]) -> int:
-    """Fork, do `work` in the child, which exits with what it returns, and return the child's number."""
-    child = os.fork()
-    if child:
-        return child
-    status = 70
-    try:
-        os.setsid()  # its loader processes are killed with it
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
-        status = work()
-    finally:
-        os._exit(status)
-
-
-def wait_for(child: int, longest: float = LONGEST) -> int:
-    """Return a child's exit status, negative after a signal; one that hangs is killed."""
-    deadline = time.monotonic() + longest
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    kill_group(child)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 @contextmanager
 def told_when_writing(tell: Callable[[], object]) -> Iterator[None]:
     """Call `tell` whenever a checkpoint begins to be written."""
@@ -233,14 +182,6 @@ def counted_writes(run: Run) -> tuple[int, int]:
     return writes, wait_for(child)
 
 
-def kill_group(child: int) -> None:
-    """Kill a child and all that it started."""
-    try:
-        os.killpg(child, signal.SIGKILL)
-    except ProcessLookupError:
-        os.kill(child, signal.SIGKILL)
-
-
 def killed_at(run: Run, seconds: float) -> bool:
     """Train and kill after some seconds; False when the run was over before."""
     child = in_child(run.train)
@@ -266,11 +207,13 @@ def killed_while_writing(run: Run, number: int, delay: float) -> bool:
 # --------------------------------------------------------------------------------------------------- drill
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder of a drill, with the configuration, the current one, as the command wants it."""
+def prepare(folder: Path, **train: Any) -> None:
+    """Write the configuration below a folder as the command wants it; `train` changes keys of TRAIN."""
     experiments = folder / "experiments" / SCRIPT
     experiments.mkdir(parents=True, exist_ok=True)
-    (experiments / f"{CONFIG}.yaml").write_text(YAML, encoding="utf-8")
+    (experiments / f"{CONFIG}.yaml").write_text(
+        small_yaml((12, 4), {**TRAIN, **train}, dropout=0.3), encoding="utf-8"
+    )
 
 
 def warm_up(folder: Path) -> None:

@@ -12,16 +12,16 @@ import time
 from pathlib import Path
 
 import torch
+from tools.drill.children import wait_for
 from tools.drill.resume import (
     CONFIG,
     SCRIPT,
-    YAML,
     Run,
     difference,
     finish,
     forked,
+    prepare,
     telling_child,
-    wait_for,
 )
 from tools.drill.row import Row
 
@@ -92,10 +92,7 @@ def two_ranks(folder: Path, limit: float = SECONDS) -> Row:
     wanted = f"both stop at the same step, a checkpoint within {limit:g} s, status 143 of the command"
     root = checkout_root()
     assert root is not None, "the drill runs from a checkout"
-    experiments = folder / "experiments" / SCRIPT
-    experiments.mkdir(parents=True, exist_ok=True)
-    long = YAML.replace("STAGE1_EPOCHS: 2", "STAGE1_EPOCHS: 500")
-    (experiments / f"{CONFIG}.yaml").write_text(long, encoding="utf-8")
+    prepare(folder, STAGE1_EPOCHS=500)
     command = [sys.executable, str(root / "tracking" / "train.py"), "--script", SCRIPT, "--config", CONFIG]
     command += ["--save_dir", "ranks", "--mode", "multiple", "--nproc_per_node", "2"]
     output = folder / "ranks.txt"

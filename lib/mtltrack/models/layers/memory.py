@@ -85,7 +85,7 @@ class PromptMemory:
         if capacity < 1:
             raise ValueError(f"the memory needs room for at least one entry, MODEL.MAX_MEM is {capacity}")
         self.capacity = capacity
-        self._written = 0
+        self._written = self._tokens = self._key_width = 0
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 

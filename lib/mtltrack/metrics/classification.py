@@ -9,24 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import (
-    BinaryAveragePrecision,
-    MulticlassAccuracy,
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-    MultilabelAccuracy,
-    MultilabelConfusionMatrix,
-    MultilabelF1Score,
-)
 
 from mtltrack.core.conditions import UNLABELLED
 from mtltrack.core.errors import DataError
 from mtltrack.core.registry import METRICS
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric, MetricCollection
 
 ALONE: dict[str, Any] = {"sync_on_compute": False}
 """What processes saw is put together by `merge`; torchmetrics would add it up a second time."""
@@ -55,12 +48,22 @@ class ConditionMetrics:
         if len(self.class_names) < 2:
             raise DataError(f"a classification needs at least two classes; found {list(self.class_names)}")
         self._metrics = self._build()
-        flags = len(self.class_names) if multi_label else 0
-        self._precisions = [BinaryAveragePrecision(ignore_index=UNLABELLED, **ALONE) for _ in range(flags)]
+        self._precisions = self._build_precisions() if multi_label else []
         self._count = 0
         self._seen: list[tuple[Tensor, Tensor]] = []
 
     def _build(self) -> MetricCollection:
+        # torchmetrics loads scipy and matplotlib, a second that tracking need not wait for
+        from torchmetrics import MetricCollection
+        from torchmetrics.classification import (
+            MulticlassAccuracy,
+            MulticlassConfusionMatrix,
+            MulticlassF1Score,
+            MultilabelAccuracy,
+            MultilabelConfusionMatrix,
+            MultilabelF1Score,
+        )
+
         classes = len(self.class_names)
         metrics: dict[str, Metric | MetricCollection]
         if self.multi_label:
@@ -78,6 +81,11 @@ class ConditionMetrics:
                 "confusion": MulticlassConfusionMatrix(**shared),
             }
         return MetricCollection(metrics)
+
+    def _build_precisions(self) -> list[Metric]:
+        from torchmetrics.classification import BinaryAveragePrecision
+
+        return [BinaryAveragePrecision(ignore_index=UNLABELLED, **ALONE) for _ in self.class_names]
 
     def reset(self) -> None:
         """Forget every sample."""

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from mtltrack.cli.build import build_tracker, initial_weights, load_weights
-from mtltrack.core.config import find_config, load_config
+from mtltrack.cli import build
+from mtltrack.cli.build import build_tracker, build_trained, initial_weights, load_weights
+from mtltrack.core.config import Config, find_config, load_config
 from mtltrack.core.errors import CheckpointError, ConfigError
+from mtltrack.core.seal import check_file
+from mtltrack.models.tracker import Tracker
+from mtltrack.training.checkpoint import Description, save_weights
 
 TINY = ("hiptrack", "hiptrack_cls_tiny")
 
@@ -85,3 +90,72 @@ def test_own_file_with_other_condition_names_is_refused(tmp_path: Path) -> None:
     torch.save({**content, "classes": names[::-1]}, path)
     with pytest.raises(CheckpointError, match=r"was trained for the conditions Normal, Low Contrast Object"):
         load_weights(build_tracker(cfg), path)
+
+
+def small_with_heads(*options: str) -> Config:
+    path = find_config("hiptrack", "hiptrack_mtl_tiny")
+    return load_config(path, ["MODEL.BACKBONE.DEPTH=4", "MODEL.BACKBONE.CE_LOC=[2]", *options])
+
+
+def test_a_file_that_fills_the_model_spares_the_random_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg, path = small_with_heads("MODEL.BACKBONE.CE_KEEP_RATIO=[0.7]"), tmp_path / "all.pth.tar"
+    torch.manual_seed(1)
+    torch.save({"net": build_tracker(cfg).state_dict()}, path)
+    built: list[torch.nn.Module] = []
+
+    def counting(*arguments: Any) -> Tracker:
+        built.append(build_tracker(*arguments))
+        return built[-1]
+
+    monkeypatch.setattr(build, "build_tracker", counting)
+    torch.manual_seed(2)
+    apart = build_tracker(cfg)
+    load_weights(apart, path)
+    torch.manual_seed(2)
+    together = build_trained(cfg, None, path)
+    assert len(built) == 1
+    wanted = everything_in(apart)
+    found = everything_in(together)
+    assert list(found) == list(wanted) and all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert all(value.requires_grad == wanted[name].requires_grad for name, value in found.items())
+
+
+def everything_in(net: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return parameters, buffers that a file has or hasn't, and tensors that are plain attributes."""
+    found = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    for name, module in net.named_modules():
+        found |= {
+            f"{name}.{key}": item for key, item in vars(module).items() if isinstance(item, torch.Tensor)
+        }
+    return found
+
+
+@pytest.mark.parametrize("lost", ["cls_head.", "seg_head.bias", "ocr_head.encoder"])
+def test_what_a_file_lacks_gets_the_random_numbers_of_a_new_model(lost: str, tmp_path: Path) -> None:
+    cfg, path = small_with_heads("MODEL.BACKBONE.CE_KEEP_RATIO=[0.7]"), tmp_path / "most.pth.tar"
+    torch.manual_seed(1)
+    state = build_tracker(cfg).state_dict()
+    assert any(name.startswith(lost) for name in state)
+    torch.save({"net": {name: value for name, value in state.items() if not name.startswith(lost)}}, path)
+    torch.manual_seed(2)
+    apart = build_tracker(cfg)
+    report = load_weights(apart, path)
+    assert report.new and all(name.startswith(lost) for name in report.new)
+    torch.manual_seed(2)
+    together = build_trained(cfg, None, path).state_dict()
+    assert all(torch.equal(together[name], value) for name, value in apart.state_dict().items())
+
+
+def test_a_file_that_changed_after_its_check_is_checked_again(tmp_path: Path) -> None:
+    cfg, path = load_config(find_config(*TINY)), tmp_path / "sealed.pth.tar"
+    about = Description("HIPTrack", cfg.dump())
+    save_weights(path, build_tracker(cfg), about, epoch=1, stage="joint")
+    checked = check_file(path)
+    assert build_trained(cfg, None, path, checked).training
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match="its bytes aren't those that were written"):
+        build_trained(cfg, None, path, checked)

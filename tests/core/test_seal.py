@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from mtltrack.core.errors import CheckpointError
-from mtltrack.core.seal import check_seal, seal
+from mtltrack.core.seal import check_file, check_seal, seal
 
 
 @pytest.fixture
@@ -68,3 +69,18 @@ def test_flipped_bits_and_truncations_are_all_seen(sealed):
 def test_only_a_zip_without_a_comment_is_sealed(sealed):
     with sealed.open("r+b") as file, pytest.raises(ValueError, match="without a comment"):
         seal(file)
+
+
+def test_one_reading_checks_a_file_and_takes_its_digest(sealed, tmp_path):
+    foreign = tmp_path / "foreign.pth"
+    foreign.write_bytes(b"abc")  # its digest stands in FIPS 180-2
+    assert check_file(foreign).sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    content = sealed.read_bytes()
+    checked = check_file(sealed)
+    assert checked.sha256 == hashlib.sha256(content).hexdigest() and checked.still(sealed)
+    sealed.write_bytes(content[:100] + b"?" + content[101:])
+    assert not checked.still(sealed)
+    with pytest.raises(CheckpointError, match="its bytes aren't those that were written"):
+        check_file(sealed)
+    with pytest.raises(CheckpointError, match=r"none.pt can't be read: No such file"):
+        check_file(tmp_path / "none.pt")

@@ -8,15 +8,18 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from mtltrack.core.config import Config
 from mtltrack.core.errors import CheckpointError, ConfigError, did_you_mean
 from mtltrack.core.paths import expand_path, local_settings
 from mtltrack.core.registry import BACKBONES, HEADS
+from mtltrack.core.seal import Checked
 from mtltrack.core.types import BOX
 from mtltrack.models.history import HistoryNetwork
 from mtltrack.models.tracker import HistorySettings, Tracker
+from mtltrack.models.unfilled import UnfilledParameters
 from mtltrack.models.weights import LoadReport, kind_of, load_into, read_weights_file, state_dict_of
 
 FILLED = {"channels", "upstream_channels"}  # arguments of heads that come from the model, not from the YAML
@@ -211,7 +214,37 @@ def load_weights(tracker: Tracker, path: str | Path) -> LoadReport:
             head's.
     """
     path = Path(path)
-    content = read_weights_file(path)
+    return _load_content(tracker, read_weights_file(path), path)
+
+
+def build_trained(cfg: Config, script: str | None, path: Path, checked: Checked | None = None) -> Tracker:
+    """Build the tracker that a configuration describes and load a weights file, as the two one by one do.
+
+    No random numbers are drawn for a model that the file fills; for one that it doesn't fill they are those
+    that `build_tracker` draws.
+
+    Args:
+        cfg, script: see `build_tracker`.
+        path: see `load_weights`.
+        checked: see `read_weights_file`.
+
+    Raises:
+        ConfigError: see `build_tracker`.
+        CheckpointError: see `load_weights`.
+    """
+    content = read_weights_file(path, checked)
+    names = state_dict_of(content, path).keys()
+    generator = torch.get_rng_state()
+    with UnfilledParameters() as unfilled:
+        tracker = build_tracker(cfg, script)
+    if tracker.state_dict().keys() - names or unfilled.left(tracker.parameters()):
+        torch.set_rng_state(generator)
+        tracker = build_tracker(cfg, script)
+    _load_content(tracker, content, path)
+    return tracker
+
+
+def _load_content(tracker: Tracker, content: dict[str, Any], path: Path) -> LoadReport:
     state = state_dict_of(content, path)
     kind = kind_of(state)
     tasks = tracker.task_parts()

@@ -16,6 +16,7 @@ from mtltrack.cli.command import add_data_options, dataset_key, make_console, re
 from mtltrack.core.config import find_config, load_config
 from mtltrack.core.errors import CheckpointError, DataError
 from mtltrack.core.paths import local_settings, need_writable
+from mtltrack.core.seal import Checked, check_file
 from mtltrack.evaluation.benchmarks import Benchmark, load_benchmark, parse_ranges
 from mtltrack.evaluation.benchmarks.known import LOADERS
 from mtltrack.evaluation.overlay import write_overlay
@@ -44,20 +45,21 @@ class TrackerFromCheckpoint:
         config: path of the YAML.
         options: KEY=VALUE texts on top of it.
         checkpoint: the weights.
+        checked: their digest, which isn't computed again.
     """
 
     script: str
     config: Path
     options: tuple[str, ...]
     checkpoint: Path
+    checked: Checked | None = None
 
     def __call__(self, device: str | None) -> FrameTracker:
-        from mtltrack.cli.build import build_tracker, load_weights
+        from mtltrack.cli.build import build_trained
         from mtltrack.evaluation.online import OnlineTracker
 
         cfg = load_config(self.config, self.options, script=self.script)
-        net = build_tracker(cfg, self.script)
-        load_weights(net, self.checkpoint)
+        net = build_trained(cfg, self.script, self.checkpoint, self.checked)
         return OnlineTracker(net, cfg, device)
 
 
@@ -135,15 +137,18 @@ def find_checkpoint(
     return (wanted, "TEST.EPOCH") if wanted.is_file() else (newest, "the newest")
 
 
-def checkpoint_notes(checkpoint: Path, config: dict[str, Any], tasks: Iterable[str]) -> list[str]:
+def checkpoint_notes(
+    checkpoint: Path, config: dict[str, Any], tasks: Iterable[str], checked: Checked | None = None
+) -> list[str]:
     """Return what the user should know before testing: settings of MODEL that differ, heads without weights.
 
     Args:
         checkpoint: the weights; a file of the published code says nothing of its configuration.
         config: the configuration to test with, plain.
         tasks: names of its task heads.
+        checked: see `read_weights_file`.
     """
-    content = read_weights_file(checkpoint)
+    content = read_weights_file(checkpoint, checked)
     stored = content.get("config")
     notes = []
     if isinstance(stored, dict) and "MODEL" in stored:
@@ -212,7 +217,8 @@ def run_test(arguments: argparse.Namespace) -> int:
     plain = cfg.dump()
     say(console, f"configuration {config}")
     say(console, f"weights {checkpoint} ({reason})")
-    for note in checkpoint_notes(checkpoint, plain, cfg.TASKS):
+    checked = check_file(checkpoint)
+    for note in checkpoint_notes(checkpoint, plain, cfg.TASKS, checked):
         say(console, f"note: {note}")
     for note in benchmark.notes:
         say(console, f"note: {note}")
@@ -228,8 +234,9 @@ def run_test(arguments: argparse.Namespace) -> int:
     decisive["TEST"] = {key: value for key, value in plain["TEST"].items() if key != "EPOCH"}
     if cfg.DATA.DETAIL is not None:
         decisive["DETAIL"] = plain["DATA"]["DETAIL"]
-    made_by = Provenance.of(checkpoint, decisive, dataset_key(arguments.dataset))
-    factory = TrackerFromCheckpoint(arguments.tracker_name, config, tuple(arguments.cfg_options), checkpoint)
+    made_by = Provenance.of(checkpoint, checked.sha256, decisive, dataset_key(arguments.dataset))
+    options = tuple(arguments.cfg_options)
+    factory = TrackerFromCheckpoint(arguments.tracker_name, config, options, checkpoint, checked)
     settings = Settings(folder, arguments.decimals, arguments.debug, made_by)
     devices = devices_of(arguments.device, arguments.num_gpus)
     for note in device_notes(arguments, devices):

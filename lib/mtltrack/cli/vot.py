@@ -11,12 +11,13 @@ from types import ModuleType
 
 import torch
 
-from mtltrack.cli.build import build_tracker, load_weights
+from mtltrack.cli.build import build_trained
 from mtltrack.cli.command import run_command
 from mtltrack.cli.test import checkpoint_notes, devices_of, find_checkpoint
 from mtltrack.core.config import find_config, load_config
 from mtltrack.core.errors import ConfigError
 from mtltrack.core.paths import local_settings
+from mtltrack.core.seal import check_file
 from mtltrack.evaluation.online import OnlineTracker
 from mtltrack.evaluation.vot import MASK_TASK, registry_entry, serve
 
@@ -110,12 +111,12 @@ def run_vot(arguments: argparse.Namespace) -> int:
     masks = arguments.mask and MASK_TASK in cfg.TASKS
     if arguments.mask and not masks:
         _tell(f"note: {arguments.config} has no TASKS.{MASK_TASK}: rectangles are answered in place of masks")
-    for note in checkpoint_notes(checkpoint, cfg.dump(), [MASK_TASK] if masks else []):
+    checked = check_file(checkpoint)
+    for note in checkpoint_notes(checkpoint, cfg.dump(), [MASK_TASK] if masks else [], checked):
         _tell(f"note: {note}")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    net = build_tracker(cfg, arguments.script)
-    load_weights(net, checkpoint)
+    net = build_trained(cfg, arguments.script, checkpoint, checked)
     device, tasks = devices_of(arguments.device, 1)[0], [MASK_TASK] if masks else []
     frames = serve(trax, lambda: OnlineTracker(net, cfg, device, tasks), masks, name)
     _tell(f"{frames} frames answered")

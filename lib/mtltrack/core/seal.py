@@ -8,6 +8,8 @@ vanish together: no crash can come between them.
 from __future__ import annotations
 
 import hashlib
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,22 +55,70 @@ def check_seal(path: Path) -> bool:
         OSError: it can't be read.
     """
     with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - _RECORD - _LENGTH))
-        tail = file.read()
-        if not _is_sealed(tail):
+        if not _has_seal(file):
             return False
-        rest = size - DIGITS
-        digest = hashlib.sha256()
-        file.seek(0)
-        while rest > 0 and (block := file.read(min(rest, 1 << 20))):
-            digest.update(block)
-            rest -= len(block)
-    if digest.hexdigest().encode() != tail[-DIGITS:]:
-        raise CheckpointError(
-            f"{path} is damaged: its bytes aren't those that were written (their sha256 is another one)"
-        )
+        _digest(file, path)
     return True
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file that was compared with its own digest, where it has one.
+
+    Attributes:
+        sha256: of the whole file.
+        stamp: what the system said of it: device, number, size, time of the last change (ns).
+    """
+
+    sha256: str
+    stamp: tuple[int, int, int, int]
+
+    def still(self, path: Path) -> bool:
+        """Tell whether `path` is the file that was checked, unchanged since."""
+        return _stamp(path.stat()) == self.stamp
+
+
+def check_file(path: Path) -> Checked:
+    """Read a file once: take its sha256 and compare it with the digest in it, where it has one.
+
+    Raises:
+        CheckpointError: the file can't be read, or isn't what was written.
+    """
+    try:
+        with path.open("rb") as file:
+            stamp = _stamp(os.fstat(file.fileno()))
+            return Checked(_digest(file, path), stamp)
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _digest(file: BinaryIO, path: Path) -> str:
+    """Return the sha256 of a whole file; raise if it has a seal that says another."""
+    sealed = _has_seal(file)
+    rest = file.seek(0, 2) - (DIGITS if sealed else 0)
+    file.seek(0)
+    digest = hashlib.sha256()
+    while rest > 0 and (block := file.read(min(rest, 1 << 20))):
+        digest.update(block)
+        rest -= len(block)
+    if sealed:
+        said = file.read()
+        if digest.hexdigest().encode() != said:
+            raise CheckpointError(
+                f"{path} is damaged: its bytes aren't those that were written (their sha256 is another one)"
+            )
+        digest.update(said)
+    return digest.hexdigest()
+
+
+def _has_seal(file: BinaryIO) -> bool:
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _RECORD - _LENGTH))
+    return _is_sealed(file.read())
 
 
 def _is_sealed(tail: bytes) -> bool:

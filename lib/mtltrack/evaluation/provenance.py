@@ -57,11 +57,11 @@ class Provenance:
     dataset: str = ""
 
     @classmethod
-    def of(cls, checkpoint: Path, config: dict[str, Any], dataset: str = "") -> Provenance:
-        """Describe a checkpoint (its digest is computed), a configuration and a data set."""
+    def of(cls, checkpoint: Path, sha256: str, config: dict[str, Any], dataset: str = "") -> Provenance:
+        """Describe a checkpoint with its digest, a configuration and a data set."""
         # through JSON, so that it compares equal to what is read back
         plain = json.loads(json.dumps(config, default=str))
-        return cls(str(checkpoint.resolve()), _file_digest(checkpoint), plain, dataset)
+        return cls(str(checkpoint.resolve()), sha256, plain, dataset)
 
     @property
     def config_key(self) -> str:
@@ -180,14 +180,6 @@ def load_records(folder: ResultFolder) -> Records:
 def _origin(item: dict[str, Any]) -> Origin:
     first, last = item["frames"]
     return Origin(**{**item, "frames": (int(first), int(last))})
-
-
-def _file_digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def refuse_others(folder: ResultFolder, run: Provenance, sequences: list[Sequence]) -> None:

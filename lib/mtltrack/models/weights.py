@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mtltrack.core.errors import CheckpointError
-from mtltrack.core.seal import check_seal
+from mtltrack.core.seal import Checked, check_seal
 from mtltrack.models.inert_pickle import MALFORMED, InertUnpickler, read_member
 from mtltrack.models.safe_weights import read_safetensors
 
@@ -24,7 +24,7 @@ MOST_NAMES = 10  # of a file that is something else, in a message
 _HIPTRACK_ONLY = (*HISTORY_PREFIXES, *TEMPORAL_KEYS)
 
 
-def read_weights_file(path: str | Path) -> dict[str, Any]:
+def read_weights_file(path: str | Path, checked: Checked | None = None) -> dict[str, Any]:
     """Read a .pth, .pth.tar or .safetensors file without executing anything from it.
 
     Files that hold only tensors and plain types are read by torch itself (`weights_only=True`); those that
@@ -32,8 +32,14 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
 
     A file of this project carries a digest (`core.seal`), which is compared first.
 
+    Args:
+        path: the file.
+        checked: what `core.seal.check_file` said of it; its digest isn't compared again unless it has
+            changed since.
+
     Returns:
-        The file's dictionary. Foreign objects in it are `Placeholder`s.
+        The file's dictionary. Foreign objects in it are `Placeholder`s. Tensors of torch's files are maps of
+        the file: copy what is to outlive a change of it.
 
     Raises:
         CheckpointError: the file doesn't exist, is damaged, isn't a weights file, is in torch's old format
@@ -45,7 +51,8 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return read_safetensors(path)
-        check_seal(path)
+        if checked is None or not checked.still(path):
+            check_seal(path)
         content = _read_torch(path)
     except CheckpointError:
         raise
@@ -58,7 +65,8 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # a map of the file costs nothing until a tensor is read; only archives can be mapped
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except MALFORMED as error:
         if not zipfile.is_zipfile(path):
             raise CheckpointError(

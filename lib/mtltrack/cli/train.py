@@ -26,6 +26,7 @@ from mtltrack.cli.train_setup import (
     need_rule,
     share_cores,
     train_settings,
+    with_feature_cache,
 )
 from mtltrack.core.config import Config, find_config, load_config
 from mtltrack.core.errors import ConfigError, MtltrackError
@@ -254,7 +255,9 @@ def train_in(
     trainer = Trainer(
         tracker,
         stages,
-        replace(train_settings(cfg, options.seed, started_from), data=data),
+        with_feature_cache(
+            replace(train_settings(cfg, options.seed, started_from), data=data), cfg, save_dir
+        ),
         loaders.train,
         val_loader=loaders.val,
         accelerator=accelerator,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -14,6 +16,7 @@ from mtltrack.cli.build import assembly_of
 from mtltrack.cli.launch import TIMEOUT
 from mtltrack.core.config import Config
 from mtltrack.core.errors import ConfigError
+from mtltrack.core.paths import expand_path, need_writable
 from mtltrack.core.types import BOX
 from mtltrack.models.layers.elimination import keep_rate
 from mtltrack.models.tracker import Tracker
@@ -108,6 +111,7 @@ def make_stages(tracker: Tracker, cfg: Config, script: str) -> list[Stage]:
             gamma=train.SCHEDULER.GAMMA,
         ),
         learns_until={"cls": stop - 1} if stop > 0 and "cls" in tasks else None,
+        distinct_epochs=train.DISTINCT_EPOCHS,
     )
 
 
@@ -142,6 +146,20 @@ def train_settings(cfg: Config, seed: int, started_from: str) -> TrainSettings:
         seed=seed,
         started_from=started_from,
     )
+
+
+def with_feature_cache(settings: TrainSettings, cfg: Config, save_dir: Path) -> TrainSettings:
+    """Return the settings with the folder and size of TRAIN.FEATURE_CACHE, if there is to be one.
+
+    Raises:
+        ConfigError: nothing can be written to the folder.
+    """
+    cache = cfg.TRAIN.FEATURE_CACHE
+    if cache is None:
+        return settings
+    folder = expand_path(cache.DIR) if cache.DIR else save_dir / "feature_cache"
+    need_writable(folder, "TRAIN.FEATURE_CACHE.DIR")
+    return replace(settings, feature_cache=folder, feature_cache_bytes=int(cache.MAX_GB * 1e9))
 
 
 def need_rule(cfg: Config) -> None:

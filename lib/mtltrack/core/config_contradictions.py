@@ -163,6 +163,7 @@ def _sharding(cfg: Config) -> Iterator[Contradiction]:
         "WEIGHTING": (train.WEIGHTING["TYPE"] != "fixed", "fixed"),
         "TASK_CLIP_NORM": (bool(train.TASK_CLIP_NORM), "{}"),
         "EMA": (train.EMA is not None, "null"),
+        "FEATURE_CACHE": (train.FEATURE_CACHE is not None, "null"),
         "PRECISION": (train.PRECISION == "fp16", "fp32 or bf16"),
         "AMP": (train.AMP and train.PRECISION is None, "false, with PRECISION: bf16 instead"),
         **{key: (getattr(train, key) > 0, "0") for key in audits},

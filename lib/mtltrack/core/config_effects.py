@@ -135,6 +135,11 @@ def _frozen(cfg: Config, script: str) -> Rules:
         reason = f"the backbone is frozen ({why})"
         yield "TRAIN.BACKBONE_MULTIPLIER", reason
         yield "TRAIN.DROP_PATH_RATE", reason
+    if cfg.TRAIN.TWO_STAGE:
+        frozen = cfg.TRAIN.FREEZE_BACKBONE_STAGE1 and cfg.TRAIN.STAGE1_EPOCHS > 0
+    if not frozen:
+        for key in ("FEATURE_CACHE", "DISTINCT_EPOCHS"):
+            yield f"TRAIN.{key}", "no stage has a frozen backbone"
 
 
 def _classification(cfg: Config, script: str) -> Rules:  # noqa: ARG001

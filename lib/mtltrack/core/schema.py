@@ -45,6 +45,11 @@ class SaveBest(Section):
     MODE: Literal["min", "max"] = Field(default="min", description="Whether the least or the most is best.")
 
 
+class FeatureCache(Section):
+    DIR: StrictStr = Field(default="", description="Its folder; empty: <save_dir>/feature_cache.")
+    MAX_GB: Positive = Field(default=50.0, description="Most gigabytes that it may take there.")
+
+
 class Train(Section):
     """Weights of tasks, TRAIN.<TASK>_WEIGHT, are further keys: see `Config.task_weight`."""
 
@@ -89,6 +94,12 @@ class Train(Section):
     KEEP_WEIGHTS: CountOrZero = Field(default=0, description="Newest epochs whose weights are kept; 0: all.")
     SAVE_BEST: SaveBest | None = Field(
         default=None, description="Keep the weights that did best in validation, <NetType>_best.pth.tar."
+    )
+    FEATURE_CACHE: FeatureCache | None = Field(
+        default=None, description="Keep what frozen parts answer to a sample on disk; {}: as by default."
+    )
+    DISTINCT_EPOCHS: CountOrZero = Field(
+        default=0, description="Epochs whose samples come again while the backbone is frozen; 0: none do."
     )
     EMA: Annotated[float, Field(gt=0, lt=1), NotBool] | None = Field(
         default=None, description="Decay of a moving average of the weights, as 0.999; not given: no average."

@@ -36,6 +36,19 @@ class HistorySettings:
     max_memory: int = 150
 
 
+@dataclass
+class Known:
+    """What is known of a batch of clips before the task heads run.
+
+    Attributes:
+        tokens: the backbone's; once `box` is there, fused with the history where there is one.
+        box: the box head's answer, or None where only the backbone has run.
+    """
+
+    tokens: Tokens
+    box: TaskOutput | None = None
+
+
 class Tracker(nn.Module):
     """One template/search tracker with any number of task heads.
 
@@ -133,7 +146,11 @@ class Tracker(nn.Module):
         return None if self.history is None else PromptMemory(self.history_settings.max_memory)
 
     def forward(
-        self, clip: Clip, keep_rate: float | None = None, tasks: Iterable[str] | None = None
+        self,
+        clip: Clip,
+        keep_rate: float | None = None,
+        tasks: Iterable[str] | None = None,
+        known: Known | None = None,
     ) -> dict[str, TaskOutput]:
         """Run a batch of clips, as in training.
 
@@ -144,18 +161,27 @@ class Tracker(nn.Module):
             clip: normalised (see `Clip.normalised`).
             keep_rate: share of search tokens kept at each elimination; None for the configured one.
             tasks: heads to run beside the box; None for all.
+            known: what `encode` or `answer_box` answered to these clips; what it holds isn't computed again.
 
         Returns:
             task -> output over (B, T).
         """
-        tokens = self.encode(clip.template, clip.template_boxes_xywh, clip.search, keep_rate)
+        if known is None:
+            known = Known(self.encode(clip.template, clip.template_boxes_xywh, clip.search, keep_rate))
+        if known.box is None:
+            known = self.answer_box(clip, known.tokens)
+        assert known.box is not None
+        return self.graph.run(known.tokens, known.box, clip, tasks)
+
+    def answer_box(self, clip: Clip, tokens: Tokens) -> Known:
+        """Run history and box head on the tokens of `encode`: all that comes before the task heads."""
         if self.history is not None:
             maps, predictions = self._run_history(self.history, clip, tokens)
             tokens = replace(tokens, search=maps.flatten(3).transpose(2, 3), kept=None)
         else:
             maps = tokens.search_maps()
             predictions = [self.box_head.predict(maps[:, t]) for t in range(clip.num_frames)]
-        return self.graph.run(tokens, self._box_output(predictions), clip, tasks)
+        return Known(tokens, self._box_output(predictions))
 
     def track(
         self,

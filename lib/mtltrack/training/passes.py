@@ -14,6 +14,7 @@ from mtltrack.core.errors import TrainingError
 from mtltrack.core.types import Clip, TaskOutput
 from mtltrack.training.audit.state import chance_and_buffers_kept
 from mtltrack.training.balancing.balancer import Balancer
+from mtltrack.training.frozen_features import FrozenFeatures
 from mtltrack.training.memory import Attempt, MicroBatches, OutOfMemory, release
 from mtltrack.training.randomness import random_state, restore_random_state
 from mtltrack.training.ranks import average_gradients
@@ -76,6 +77,7 @@ class PassMaker:
         tell: takes a sentence for people.
         sharded: the parameters are spread over the ranks, see `sharding`: the backward passes themselves
             average their gradients.
+        features: knows what frozen parts have answered before, or None.
     """
 
     def __init__(
@@ -96,12 +98,14 @@ class PassMaker:
         memory: MicroBatches,
         tell: Callable[[str], None],
         sharded: bool,
+        features: FrozenFeatures | None = None,
     ) -> None:
         self.accelerator, self.tracker, self.model, self.optimizer = accelerator, tracker, model, optimizer
         self.balancer, self.parameters = balancer, list(parameters)
         self.lambdas, self.excluded, self.asleep = lambdas, frozenset(excluded), frozenset(asleep)
         self.mean, self.std = list(mean), list(std)
         self.watch, self.memory, self.tell, self.sharded = watch, memory, tell, sharded
+        self.features = features
         self.statistics = BatchStatistics(tracker)
 
     def run(self, clips: Sequence[Clip], keep_rate: float | None) -> Passes:
@@ -124,9 +128,9 @@ class PassMaker:
     def forward(self, clip: Clip, step: Passes) -> tuple[dict[str, TaskOutput], LossReport]:
         """Return the answers to a micro-batch of a step, and their losses."""
         heads = {task: head for task, head in self.tracker.heads().items() if task not in self.asleep}
-        outputs = self.model(
-            clip.normalised(self.mean, self.std), keep_rate=step.keep_rate, tasks=list(heads)
-        )
+        inputs = clip.normalised(self.mean, self.std)
+        known = {} if self.features is None else self.features.known(clip, inputs, step.keep_rate)
+        outputs = self.model(inputs, keep_rate=step.keep_rate, tasks=list(heads), **known)
         report = total_loss(
             heads,
             outputs,

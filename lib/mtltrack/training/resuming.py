@@ -13,7 +13,7 @@ from mtltrack.data.fingerprint import same_sequences
 from mtltrack.training.optimizers import optimizer_settings
 from mtltrack.training.run_keys import Rule, changes, rule_of
 from mtltrack.training.settings import Position, TrainSettings
-from mtltrack.training.stages import Stage
+from mtltrack.training.stages import BACKBONE, Stage
 from mtltrack.training.weighting import world_size
 
 
@@ -37,6 +37,7 @@ def run_identity(
             {
                 **optimizer_settings(stage, settings.weight_decay, settings.optimizer),
                 "TRAIN.WEIGHTING": dict(settings.weighting) if len(stage.losses) > 1 else {"TYPE": "fixed"},
+                **_draws(stage),
             }
             for stage in stages
         ],
@@ -99,6 +100,12 @@ def need_same_run(
             "goes on, but not as it would have"
         )
     return told
+
+
+def _draws(stage: Stage) -> dict[str, int]:
+    """Return which epochs' samples a stage repeats, where it repeats any."""
+    repeats = stage.distinct_epochs > 0 and BACKBONE not in stage.trains
+    return {"TRAIN.DISTINCT_EPOCHS": stage.distinct_epochs} if repeats else {}
 
 
 def need_same_state(path: Path | None) -> None:

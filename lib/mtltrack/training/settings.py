@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -34,6 +35,8 @@ class TrainSettings:
         audit_interval: TRAIN.AUDIT_INTERVAL, steps between looks at the tasks' gradients; 0: none.
         audit_full_interval: TRAIN.AUDIT_FULL_INTERVAL, the same for the whole matrix.
         fsdp: TRAIN.FSDP, spread weights, gradients and the optimizer's state over the processes.
+        feature_cache: TRAIN.FEATURE_CACHE.DIR, where frozen parts' answers are kept; None: nowhere.
+        feature_cache_bytes: TRAIN.FEATURE_CACHE.MAX_GB, most that they may take there.
         max_bad_steps: TRAIN.MAX_BAD_STEPS, refused steps in a row at which training stops.
         max_bad_fraction: DATA.MAX_BAD_FRACTION.
         seed: of the run; a resumed run must have the same.
@@ -63,6 +66,8 @@ class TrainSettings:
     audit_interval: int = 0
     audit_full_interval: int = 0
     fsdp: bool = False
+    feature_cache: Path | None = None
+    feature_cache_bytes: int = 0
     max_bad_steps: int = 10
     max_bad_fraction: float = 0.01
     seed: int = 42

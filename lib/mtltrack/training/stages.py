@@ -55,6 +55,8 @@ class Stage:
         schedule: how the rate falls.
         learns_until: last epoch of the run (over all stages) in which a part still learns; no limit where
             absent.
+        distinct_epochs: epochs after which the samples of the stage's first epoch come again, and so on, if
+            the backbone is frozen; 0: each epoch draws new ones.
     """
 
     name: str
@@ -65,6 +67,18 @@ class Stage:
     lr_multipliers: Mapping[str, float] = field(default_factory=dict)
     schedule: Schedule = field(default_factory=Schedule)
     learns_until: Mapping[str, int] = field(default_factory=dict)
+    distinct_epochs: int = 0
+
+    def drawn_epoch(self, epoch: int, done: int) -> int:
+        """Return the number of the epoch whose samples are drawn.
+
+        Args:
+            epoch: of the run, from 1.
+            done: epochs of this stage that are over.
+        """
+        if self.distinct_epochs == 0 or BACKBONE in self.trains:
+            return epoch
+        return epoch - done + done % self.distinct_epochs
 
     def at_epoch(self, epoch: int) -> Stage:
         """Return the stage as it is in that epoch of the run: without the parts that no longer learn."""
@@ -94,6 +108,7 @@ def plan_stages(
     box_lr: float | None = None,
     schedule: Schedule | None = None,
     learns_until: Mapping[str, int] | None = None,
+    distinct_epochs: int = 0,
 ) -> list[Stage]:
     """Return the stages of a run, in order.
 
@@ -117,7 +132,7 @@ def plan_stages(
         box_epochs: length of "box"; 0 leaves it out.
         box_lr: rate of "box"; None takes `lr`.
         schedule: of each stage; None for a constant rate.
-        learns_until: see `Stage`.
+        learns_until, distinct_epochs: see `Stage`.
 
     Raises:
         ConfigError: two stages without a task to train, nothing to train at all, or an epoch in which
@@ -129,6 +144,7 @@ def plan_stages(
         "lr_multipliers": {BACKBONE: backbone_multiplier},
         "schedule": schedule or Schedule(),
         "learns_until": dict(learns_until or {}),
+        "distinct_epochs": distinct_epochs,
     }
     if two_stage:
         _need_heads(heads)

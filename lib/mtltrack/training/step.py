@@ -18,6 +18,7 @@ from mtltrack.core.types import Clip, TaskOutput
 from mtltrack.training.audit.state import chance_and_buffers_kept
 from mtltrack.training.balancing.balancer import Balancer, in_order
 from mtltrack.training.balancing.rule import BalancingRule, Fixed
+from mtltrack.training.frozen_features import FrozenFeatures
 from mtltrack.training.memory import Attempt, MicroBatches
 from mtltrack.training.passes import Passes, PassMaker, Watch
 from mtltrack.training.randomness import restore_random_state
@@ -72,7 +73,7 @@ class StepRunner:
         rule: how the tasks are balanced; None for fixed weights.
         task_clip_norms: largest norm of single tasks' gradients, see `Balancer`.
         max_bad_steps: refused steps in a row at which training stops.
-        memory, tell, sharded: see `PassMaker`.
+        memory, tell, sharded, features: see `PassMaker`.
         stop: remembers the signals that ask this process to leave.
 
     Attributes:
@@ -99,6 +100,7 @@ class StepRunner:
         memory: MicroBatches | None = None,
         tell: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005 - nobody listens
         sharded: bool = False,
+        features: FrozenFeatures | None = None,
         stop: StopSignals | None = None,
     ) -> None:
         self.accelerator = accelerator
@@ -133,6 +135,7 @@ class StepRunner:
             memory=memory or MicroBatches(),
             tell=tell,
             sharded=sharded,
+            features=features,
         )
 
     def run(self, clips: Sequence[Clip], keep_rate: float | None) -> StepResult:

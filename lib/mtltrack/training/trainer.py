@@ -22,6 +22,7 @@ from mtltrack.training.balancing.rule import BalancingRule
 from mtltrack.training.checkpoint import Description
 from mtltrack.training.ema import WeightAverage
 from mtltrack.training.files import CheckpointFolder
+from mtltrack.training.frozen_features import build_features
 from mtltrack.training.memory import MicroBatches
 from mtltrack.training.monitors import Monitors
 from mtltrack.training.optimizers import add_rule_group, build_optimizer, build_scheduler, stage_table
@@ -100,6 +101,7 @@ class Trainer:
         self.stop = StopSignals()
         self.average = None if settings.ema is None else WeightAverage(settings.ema)
         self.best = BestScore(settings.best, settings.best_is_least)
+        self.features = build_features(tracker, settings, accelerator, self.monitors.message)
         self.saver = Saver(self, checkpoints)
         self.validator = (
             None
@@ -112,6 +114,7 @@ class Trainer:
                 monitors=self.monitors,
                 stop=self.stop,
                 average=self.average,
+                features=self.features,
             )
         )
         self._resume: Mapping[str, Any] | None = None
@@ -220,6 +223,8 @@ class Trainer:
 
         The ranks average gradients themselves (see `PassMaker`), so accelerate adds precision and no wrapper.
         """
+        if self.features is not None:
+            self.features.enter()
         model = self.accelerator.prepare_model(self.tracker, evaluation_mode=True)
         current.model = self.sharded or model
         optimizer = self.accelerator.prepare_optimizer(current.optimizer)
@@ -243,6 +248,7 @@ class Trainer:
             tell=self.monitors.message,
             stop=self.stop,
             sharded=self.sharded is not None,
+            features=self.features,
         )
 
     def _watch(self, stage: Stage) -> GradientWatch | None:
@@ -259,7 +265,9 @@ class Trainer:
         position, done = self.position, self.position.epoch_step
         epoch = position.epoch + 1
         seen = done * self.settings.accumulation_steps * self.train_loader.batch_size if done else 0
-        self.train_loader.sampler.set_epoch(epoch, seen)
+        self.train_loader.sampler.set_epoch(current.stage.drawn_epoch(epoch, position.stage_epoch), seen)
+        if self.features is not None:
+            self.features.begin()
         self.tracker.train()
         tell_progress(self.tracker, self.stages, position.stage, position.stage_epoch)
         steps, keep_rate = self._steps(), self.keep_rate(epoch)
@@ -282,6 +290,8 @@ class Trainer:
                 self.saver.inside_epoch(current, report, stop)
         current.rule.end_epoch()
         report.finish(current.active.losses - {BOX})
+        if self.features is not None:
+            self.features.finish(f"epoch {epoch}")
         self._end_epoch(current, stop)
 
     def _end_epoch(self, current: StageRun, stop: int) -> None:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from mtltrack.core.types import Clip
 from mtltrack.data.faults import FaultLog
 from mtltrack.training.ema import WeightAverage
+from mtltrack.training.frozen_features import FrozenFeatures
 from mtltrack.training.monitors import Monitors
 from mtltrack.training.ranks import share_state
 from mtltrack.training.reporting import VAL, tell_faults
@@ -45,6 +46,7 @@ class Validator:
         monitors: who is told: groups "val" and "val_ema".
         stop: remembers the signals that ask to leave.
         average: of the weights, or None.
+        features: knows what frozen parts have answered before, or None.
     """
 
     def __init__(
@@ -57,9 +59,11 @@ class Validator:
         monitors: Monitors,
         stop: StopSignals,
         average: WeightAverage | None,
+        features: FrozenFeatures | None = None,
     ) -> None:
         self.tracker, self.loader, self.settings = tracker, loader, settings
         self.accelerator, self.monitors, self.stop, self.average = accelerator, monitors, stop, average
+        self.features = features
         self.faults = FaultLog()
 
     def run(self, position: Position) -> Mapping[str, float]:
@@ -85,7 +89,9 @@ class Validator:
 
     def _measure(self) -> Validation:
         share_state(self.tracker, buffers_only=True)  # rank 0's batch statistics are those that are saved
-        return validate(
+        if self.features is not None:
+            self.features.begin()
+        found = validate(
             self.tracker,
             self._unless_asked_to_leave(),
             accelerator=self.accelerator,
@@ -93,7 +99,11 @@ class Validator:
             mean=self.settings.mean,
             std=self.settings.std,
             shared=shares_validation(self.tracker, self.settings.fsdp),
+            features=self.features,
         )
+        if self.features is not None:
+            self.features.finish("validation")
+        return found
 
     def _unless_asked_to_leave(self) -> Iterator[Clip]:
         together = self._least(len(self.loader))  # the ranks agree only where all of them ask

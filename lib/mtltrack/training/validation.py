@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.utils import draw_bounding_boxes
 
 from mtltrack.core.types import BOX, Clip, TaskOutput
+from mtltrack.training.frozen_features import FrozenFeatures
 from mtltrack.training.weighting import label_counts, total_loss, world_size
 
 TRUTH_COLOUR = "#00ff00"
@@ -59,6 +60,7 @@ def validate(
     mean: Sequence[float],
     std: Sequence[float],
     shared: bool = False,
+    features: FrozenFeatures | None = None,
 ) -> Validation:
     """Measure the tracker as it will be tested: eval mode, the keep ratio of the configuration.
 
@@ -74,6 +76,7 @@ def validate(
         mean: DATA.MEAN.
         std: DATA.STD.
         shared: the ranks share the batches: a collective call. If not, every rank measures all of them.
+        features: knows what frozen parts have answered before, or None.
     """
     heads = tracker.heads()
     metrics = {task: head.metrics() for task, head in heads.items()}
@@ -82,7 +85,9 @@ def validate(
     tracker.eval()
     for raw in clips:
         clip = raw.to(accelerator.device)
-        outputs = tracker(clip.normalised(list(mean), list(std)))
+        inputs = clip.normalised(list(mean), list(std))
+        known = {} if features is None else features.known(clip, inputs, None)
+        outputs = tracker(inputs, **known)
         counts = label_counts(list(heads), [clip], all_ranks=False)
         report = total_loss(heads, outputs, clip, lambdas, counts=counts, ranks=1)
         rows.append(_row(report.scalars(), {task for task in heads if bool(counts[task].sum() > 0)}))

@@ -22,6 +22,7 @@ from mtltrack.cli.test import devices_of
 from mtltrack.cli.train_setup import make_stages
 from mtltrack.core.config import Config, find_config, load_config
 from mtltrack.core.errors import ConfigError
+from mtltrack.core.precision import half_type
 from mtltrack.evaluation.costs import (
     REST,
     FrameCost,
@@ -50,7 +51,6 @@ COUNTING = (
 ENTRIES = (1, 10, 50, 150)
 FRAME_SIZE = (720, 1280)
 WARM_UP = 3
-_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -160,7 +160,7 @@ def measure(
     reading, writing = frame_indices(net)
     wanted = [(reading, count) for count in entries if reading is not None]
     wanted += [(writing, entries[0])] if writing is not None else []
-    precision = _PRECISIONS.get(cfg.TEST.PRECISION)
+    precision = half_type(cfg.TEST.PRECISION, device, "TEST.PRECISION")
     with (
         torch.inference_mode(),
         torch.autocast(device.type, dtype=precision, enabled=precision is not None),

@@ -17,6 +17,7 @@ from mtltrack.cli.launch import TIMEOUT
 from mtltrack.core.config import Config
 from mtltrack.core.errors import ConfigError
 from mtltrack.core.paths import expand_path, need_writable
+from mtltrack.core.precision import half_type
 from mtltrack.core.types import BOX
 from mtltrack.models.layers.elimination import keep_rate
 from mtltrack.models.tracker import Tracker
@@ -73,9 +74,8 @@ def share_cores(num_workers: int) -> None:
 def precision_of(cfg: Config, on_gpu: bool) -> str:
     """Return "fp32", "bf16" or "fp16" from TRAIN.PRECISION, or else from TRAIN.AMP."""
     given = cfg.TRAIN.PRECISION
-    if given == "fp16" and not on_gpu:
-        raise ConfigError("TRAIN.PRECISION is fp16, which needs a GPU; use bf16 or fp32")
     if given is not None:
+        half_type(given, "cuda" if on_gpu else "cpu", "TRAIN.PRECISION")
         return str(given)
     if not cfg.TRAIN.AMP:
         return "fp32"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtltrack.core.precision import in_full
+from mtltrack.core.precision import in_full, run_in_full
 from mtltrack.core.registry import HEADS, LOSSES
 from mtltrack.core.types import TaskOutput
 from mtltrack.losses.boxes import (
@@ -162,9 +162,9 @@ class CenterHead(BoxHead):
     def predict(self, maps: Tensor) -> dict[str, Tensor]:
         """Predict from (B, C, h, w); `features` (B, 3 hidden/8, h, w) are the three branches' last maps."""
         last = {branch: _climb(self, maps, branch) for branch in ("ctr", "offset", "size")}
-        score_map = bounded_sigmoid(self.conv5_ctr(last["ctr"]))
-        offset_map = in_full(self.conv5_offset(last["offset"]))
-        sizes = self.read_sizes(self.conv5_size(last["size"]))
+        score_map = bounded_sigmoid(run_in_full(self.conv5_ctr, last["ctr"]))
+        offset_map = run_in_full(self.conv5_offset, last["offset"])
+        sizes = self.read_sizes(run_in_full(self.conv5_size, last["size"]))
         boxes, scores = decode_center(score_map, sizes["size_map"], offset_map)
         return {
             "boxes_cxcywh": boxes,
@@ -237,7 +237,7 @@ class CornerHead(BoxHead):
         corners, confidences, features = [], [], []
         for branch in ("tl", "br"):
             last = _climb(self, maps, branch)
-            logits = in_full(self.get_submodule(f"conv5_{branch}")(last))
+            logits = run_in_full(self.get_submodule(f"conv5_{branch}"), last)
             probability = logits.flatten(1).softmax(1)  # (B, h w)
             corners.append(self._expected(probability))
             confidences.append(probability.amax(1))
@@ -274,7 +274,7 @@ class MlpHead(BoxHead):
         x = maps.mean((2, 3))
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
-        boxes = bounded_sigmoid(self.layers[-1](x))
+        boxes = bounded_sigmoid(run_in_full(self.layers[-1], x))
         return {"boxes_cxcywh": boxes, "scores": boxes.new_ones(len(boxes)), "features": maps}
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mtltrack.core.precision import in_full
+from mtltrack.core.precision import in_full, run_in_full
 from mtltrack.core.registry import HEADS
 from mtltrack.core.types import TaskOutput
 from mtltrack.losses.boxes import boxes_xyxy_to_cxcywh, distribution_focal_loss
@@ -49,7 +49,7 @@ class DistributionHead(CenterHead):
         logits = in_full(logits)
         shares = logits.unflatten(1, (2, self.bins)).softmax(2)  # (B, 2, bins, h, w)
         sizes = torch.arange(self.bins, device=shares.device, dtype=shares.dtype) / (self.bins - 1)
-        size_map = torch.einsum("bskhw,k->bshw", shares, sizes).clamp(SCORE_FLOOR, 1 - SCORE_FLOOR)
+        size_map = run_in_full(_mean_size, shares, sizes).clamp(SCORE_FLOOR, 1 - SCORE_FLOOR)
         return {"size_map": size_map, "size_logits": logits}
 
     def loss_terms(self, output: TaskOutput, labels: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -63,3 +63,8 @@ class DistributionHead(CenterHead):
         loss = distribution_focal_loss(read.flatten(0, 2), sides.flatten())
         terms["dfl"] = loss.view(sides.shape).mean(2)
         return terms
+
+
+def _mean_size(shares: Tensor, sizes: Tensor) -> Tensor:
+    """Return the sizes weighed by their shares, (B, 2, bins, h, w) and (bins,) -> (B, 2, h, w)."""
+    return torch.einsum("bskhw,k->bshw", shares, sizes)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtltrack.core.conditions import UNLABELLED, condition_names, normal_index
 from mtltrack.core.errors import did_you_mean
-from mtltrack.core.precision import in_full
+from mtltrack.core.precision import run_in_full
 from mtltrack.core.registry import HEADS, LOSSES
 from mtltrack.core.types import Clip, TaskOutput, Tokens
 from mtltrack.metrics.classification import ConditionMetrics, confusion_figure
@@ -99,7 +99,7 @@ class ClsHead(nn.Module):
         del upstream, clip
         pooled = _mean_over_kept(tokens.search, tokens.kept)  # (B, T, C)
         hidden = self.hidden(pooled)
-        return TaskOutput(hidden[:, :, None], {"logits": in_full(self.classifier(hidden))})
+        return TaskOutput(hidden[:, :, None], {"logits": run_in_full(self.classifier, hidden)})
 
     def _targets(self, labels: dict[str, Tensor]) -> Tensor:
         """Return (B, T) class numbers, or (B, T, K) flags without Normal's: 0, 1, or -100 if not known."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mtltrack.core.alphabets import decode_codes, load_alphabet
 from mtltrack.core.errors import ConfigError
-from mtltrack.core.precision import in_full
+from mtltrack.core.precision import in_full, run_in_full
 from mtltrack.core.registry import HEADS
 from mtltrack.core.types import Clip, FrameContext, TaskOutput, Tokens
 from mtltrack.losses.boxes import box_iou, boxes_cxcywh_to_xyxy
@@ -122,7 +122,7 @@ class OCRHead(nn.Module):
             inside = boxes_in_view(boxes.flatten(0, 1), view)
             glimpses = take_glimpses(in_full(clip.detail.flatten(0, 1)), inside, self.glimpse, self.margin)
         columns = self.context(self.encoder(glimpses), plate.features.flatten(0, 1))
-        logits = in_full(self.classifier(columns))
+        logits = run_in_full(self.classifier, columns)
         predictions = {"logits": logits.unflatten(0, batch_frames), "glimpse_cxcywh": boxes}
         return TaskOutput(columns.unflatten(0, batch_frames), predictions)
 

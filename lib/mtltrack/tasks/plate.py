@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
 from mtltrack.core.errors import ConfigError, did_you_mean
-from mtltrack.core.precision import in_full
+from mtltrack.core.precision import in_full, run_in_full
 from mtltrack.core.registry import HEADS, LOSSES
 from mtltrack.core.types import Clip, FrameContext, TaskOutput, Tokens
 from mtltrack.losses.boxes import boxes_cxcywh_to_xyxy, l1_box_loss
@@ -151,10 +151,10 @@ class PlateHead(nn.Module):
         place = self.place(torch.cat([found, share[..., None]], dim=-1))
         first = self.place_norm(queries[:, :, 0] + place)  # (B, T, D)
         features = torch.cat([first[:, :, None], queries[:, :, 1:]], dim=2)
-        ratio = LARGEST_RATIO * torch.tanh(in_full(self.size(first)) / LARGEST_RATIO)
+        ratio = LARGEST_RATIO * torch.tanh(run_in_full(self.size, first) / LARGEST_RATIO)
         boxes = _boxes_in_search(centre, (self.log_size + ratio).exp(), view)
         predictions = {
-            "presence": in_full(self.presence(first)).squeeze(-1),
+            "presence": run_in_full(self.presence, first).squeeze(-1),
             "cxcywh": boxes,
             "location": location,
             "view": view,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtltrack.core.precision import full_type, in_full
+from mtltrack.core.precision import full_type, in_full, run_in_full
 from mtltrack.core.types import Clip
 
 
@@ -171,7 +171,8 @@ def sample_maps(maps: Tensor, view: Tensor, height: int, width: int) -> Tensor:
     """
     theta = view.clone()  # affine_grid counts from -1 to 1
     theta[..., 2] = 2 * view[..., 2] + view[..., :2].sum(-1) - 1
-    grid = F.affine_grid(theta, [len(maps), 1, height, width], align_corners=False)
+    points = [len(maps), 1, height, width]
+    grid = run_in_full(lambda theta: F.affine_grid(theta, points, align_corners=False), theta)
     return F.grid_sample(in_full(maps), grid, padding_mode="zeros", align_corners=False)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtltrack.core.precision import half_type
 from mtltrack.core.types import Clip, FrameContext, normalise
 from mtltrack.core.zones import check_polygon
 from mtltrack.data.crops import crop_affine, sample_target, transform_image_to_crop
@@ -20,7 +21,6 @@ from mtltrack.models.tracker import Tracker
 from mtltrack.tasks.box import decode_center
 
 MARGIN = 10  # pixels of the box that always stay in the frame, and its least side
-_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +69,7 @@ class OnlineTracker:
             TEST.TASKS, and that absent for all heads.
 
     Raises:
-        ConfigError: `tasks` or TEST.TASKS names a head that isn't there.
+        ConfigError: `tasks` or TEST.TASKS names a head that isn't there; TEST.PRECISION is fp16 on a CPU.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class OnlineTracker:
         needs_detail = any(getattr(head, "needs_detail", False) for head in self._running.values())
         self.detail = cfg.DATA.DETAIL if needs_detail else None
         self.fps = cfg.TEST.FPS
-        self.precision = _PRECISIONS.get(cfg.TEST.PRECISION)
+        self.precision = half_type(cfg.TEST.PRECISION, self.device, "TEST.PRECISION")
         self.window = hann_window(self.search_size // cfg.MODEL.BACKBONE.STRIDE).to(self.device)
         self.state: list[float] | None = None
         self._told_fps = False

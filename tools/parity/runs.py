@@ -23,9 +23,11 @@ class RecordingTracker(OnlineTracker):
     pred_box: Sequence[float]
     resize_factor: float
 
-    def _to_frame(self, box_cxcywh: Sequence[float], factor: float) -> list[float]:
+    def _to_frame(
+        self, before_xywh: Sequence[float], box_cxcywh: Sequence[float], factor: float
+    ) -> list[float]:
         self.pred_box, self.resize_factor = box_cxcywh, factor
-        return super()._to_frame(box_cxcywh, factor)
+        return super()._to_frame(before_xywh, box_cxcywh, factor)
 
 
 def _settings(case: Case) -> Any:
@@ -62,19 +64,20 @@ def _compare_run(case: Case, run: dict[str, Any], report: Report) -> None:
     picture, box = recipe.frame(0)
     report.value(f"{case.name}: init", box, run["init"], "exact")
     tracker.initialize(picture, box)
-    report.decision(f"{case.name}: template", digest(tracker._template) == run["template_sha"])
-    report.value(f"{case.name}: template_mean", tracker._template.mean(), run["template_mean"])
+    target = tracker._target
+    assert target is not None
+    report.decision(f"{case.name}: template", digest(target.template) == run["template_sha"])
+    report.value(f"{case.name}: template_mean", target.template.mean(), run["template_mean"])
     if "template_box" in run:
-        report.value(f"{case.name}: template_box", tracker._template_box[0], run["template_box"], "box")
+        report.value(f"{case.name}: template_box", target.template_box[0], run["template_box"], "box")
     scale = {"tolerance": 1e-5 * case.search_size}  # pixels: a unit crop's 1e-5
     for frame in run["frames"]:
         name = f"{case.name} frame {frame['frame']}"
-        assert tracker.state is not None
-        report.value(f"{name}: state_before", tracker.state, frame["state_before"], **scale)
+        report.value(f"{name}: state_before", target.box_xywh, frame["state_before"], **scale)
         answer = tracker.track(recipe.frame(frame["frame"])[0])
         report.value(f"{name}: resize_factor", tracker.resize_factor, frame["resize_factor"], "box")
         report.value(f"{name}: pred_box", tracker.pred_box, frame["pred_box"], **scale)
         report.value(f"{name}: target_bbox", answer["target_bbox"], frame["target_bbox"], **scale)
     if "mem_cnt" in run:
-        memory = tracker._memory
+        memory = target.memory
         report.decision(f"{case.name}: entries", memory is not None and memory.count == run["mem_cnt"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -13,10 +12,12 @@ import torch
 from torch import Tensor
 
 from mtltrack.core.precision import half_type
-from mtltrack.core.types import Clip, FrameContext, normalise
+from mtltrack.core.types import BOX, Clip, FrameContext
 from mtltrack.core.zones import check_polygon
 from mtltrack.data.crops import crop_affine, sample_target, transform_image_to_crop
 from mtltrack.evaluation.sessions import TaskSessions, asked_tasks
+from mtltrack.evaluation.targets import Target, View, check_first_box, check_frame
+from mtltrack.evaluation.transfer import Predictions, Uploader, joined, row_of, to_host
 from mtltrack.models.tracker import Tracker
 from mtltrack.tasks.box import decode_center
 
@@ -81,7 +82,7 @@ class OnlineTracker:
     ) -> None:
         self.device = torch.device(device) if device is not None else next(net.parameters()).device
         self.net = net.to(self.device).eval()
-        self.mean, self.std = list(cfg.DATA.MEAN), list(cfg.DATA.STD)
+        self._upload = Uploader(self.device, list(cfg.DATA.MEAN), list(cfg.DATA.STD))
         self.template_size, self.template_factor = cfg.TEST.TEMPLATE_SIZE, cfg.TEST.TEMPLATE_FACTOR
         self.search_size, self.search_factor = cfg.TEST.SEARCH_SIZE, cfg.TEST.SEARCH_FACTOR
         self.tasks = asked_tasks(net.graph, cfg.TEST.TASKS if tasks is None else tasks)
@@ -91,8 +92,13 @@ class OnlineTracker:
         self.fps = cfg.TEST.FPS
         self.precision = half_type(cfg.TEST.PRECISION, self.device, "TEST.PRECISION")
         self.window = hann_window(self.search_size // cfg.MODEL.BACKBONE.STRIDE).to(self.device)
-        self.state: list[float] | None = None
+        self._target: Target | None = None
         self._told_fps = False
+
+    @property
+    def state(self) -> list[float] | None:
+        """The box of the frame before, x, y, w, h in pixels; None before `initialize`."""
+        return None if self._target is None else self._target.box_xywh
 
     def initialize(
         self,
@@ -114,24 +120,33 @@ class OnlineTracker:
             ValueError: the frame isn't uint8 RGB, or the box isn't four finite numbers with a positive size.
             DataError: a zone is no polygon.
         """
-        _check_frame(rgb)
-        box = [float(value) for value in box_xywh]
-        if len(box) != 4 or not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
-            raise ValueError(
-                f"the first box must be [x, y, w, h] with w > 0 and h > 0, found {list(box_xywh)}"
-            )
+        self._target = self.start(rgb, box_xywh, timestamp, zones)
+
+    def start(
+        self,
+        rgb: np.ndarray,
+        box_xywh: Sequence[float],
+        timestamp: float | None = None,
+        zones: Mapping[str, Any] | None = None,
+    ) -> Target:
+        """Return a target for `track_together`; arguments and errors are those of `initialize`."""
+        check_frame(rgb)
+        box = check_first_box(box_xywh)
         polygons = {name: check_polygon(points, f"zone '{name}'") for name, points in (zones or {}).items()}
-        self._start = 0.0 if timestamp is None else float(timestamp)
-        self._sessions = TaskSessions(self._running, self.tasks, polygons, box, self._start)
+        began = 0.0 if timestamp is None else float(timestamp)
+        sessions = TaskSessions(self._running, self.tasks, polygons, box, began)
         crop, factor = sample_target(rgb, box, self.template_factor, self.template_size)
-        self._template = self._upload(crop)
         exact = torch.tensor(box)
         template_box = transform_image_to_crop(exact, exact, factor, self.template_size)
-        self._template_box = template_box[None].to(self.device)
-        self._memory = self.net.new_memory()
-        self.state = box
-        self.frame_index = 0
-        self._last_timestamp = self._start
+        return Target(
+            template=self._upload.images([crop]),
+            template_box=template_box[None].to(self.device),
+            memory=self.net.new_memory(),
+            sessions=sessions,
+            box_xywh=box,
+            start=began,
+            last_timestamp=began,
+        )
 
     def track(self, rgb: np.ndarray, timestamp: float | None = None) -> dict[str, Any]:
         """Find the target in the next frame.
@@ -150,28 +165,113 @@ class OnlineTracker:
             RuntimeError: `initialize` wasn't called, or a head fails, which is named with the frame.
             ValueError: the frame isn't uint8 RGB, or the time stamp doesn't increase.
         """
-        if self.state is None:
+        if self._target is None:
             raise RuntimeError("call initialize(rgb, box_xywh) before track(rgb)")
-        _check_frame(rgb)
-        time = self._timestamp(timestamp, self.frame_index + 1)
-        clip, affine, factor = self._clip(rgb, time)
-        self.frame_index += 1
+        answer = self.track_together([self._target], [rgb], [timestamp])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def track_together(
+        self,
+        targets: Sequence[Target],
+        images: Sequence[np.ndarray],
+        timestamps: Sequence[float | None],
+    ) -> list[dict[str, Any] | Exception]:
+        """Find each target in the next frame of its own video, all in one batch.
+
+        Args:
+            targets: from `start`; they may be at different frames.
+            images: a frame (H, W, 3) uint8 for each; the videos' sizes may differ.
+            timestamps: of these frames, see `track`.
+
+        Returns:
+            For each target what `track` returns, or the error that `track` would raise. An error ends that
+            video alone, except that a device without room for the batch ends them all.
+        """
+        found: list[Any] = []
+        for target, rgb, timestamp in zip(targets, images, timestamps, strict=True):
+            try:
+                found.append(self._look(target, rgb, timestamp))
+            except Exception as error:  # it is the answer for this video
+                found.append(error)
+        seen = [number for number, view in enumerate(found) if isinstance(view, View)]
+        views = [found[number] for number in seen]
+        predictions = self._predict([targets[number] for number in seen], views)
+        for number, view, answers in zip(seen, views, predictions, strict=True):
+            found[number] = answers
+            if not isinstance(answers, Exception):
+                try:
+                    found[number] = self._answer(targets[number], view, answers)
+                except Exception as error:  # as above
+                    found[number] = error
+        return found
+
+    def _look(self, target: Target, rgb: np.ndarray, timestamp: float | None) -> View:
+        """Cut the next frame around the box of the one before."""
+        check_frame(rgb)
+        target.advance(self._time(target, timestamp))
+        box = target.box_xywh
+        crop, factor = sample_target(rgb, box, self.search_factor, self.search_size)
+        affine = crop_affine(box, self.search_factor, self.search_size)
+        detail = None
+        if self.detail is not None:
+            place = self.detail.FACTOR, self.detail.SIZE
+            detail = sample_target(rgb, box, *place)[0], crop_affine(box, *place)
+        return View(crop, affine, factor, (rgb.shape[1], rgb.shape[0]), detail)
+
+    def _predict(self, targets: Sequence[Target], views: Sequence[View]) -> list[Predictions | Exception]:
+        """Run the network; return the predictions for each target, or what went wrong.
+
+        When a batch fails, nothing was written to a memory yet, so that each target is run alone to see whose
+        fault it is.
+        """
+        if not targets:
+            return []
+        count = len(targets)
+        try:
+            return list(self._run(targets, views))
+        except Exception as error:  # it is the answer for this video, or for one of them
+            failure = error
+        if count == 1:
+            return [failure]
+        if isinstance(failure, torch.OutOfMemoryError):
+            return [_of_batch(failure, f"the device has no memory for {count} videos in one batch")] * count
+        alone = [self._predict([target], [view])[0] for target, view in zip(targets, views, strict=True)]
+        if any(isinstance(answers, Exception) for answers in alone):
+            return alone
+        return [_of_batch(failure, f"a batch of {count} videos fails, though each alone doesn't")] * count
+
+    def _run(self, targets: Sequence[Target], views: Sequence[View]) -> list[Predictions]:
+        clip = self._clip(targets, views)
+        indices, memories = [target.frame_index for target in targets], [target.memory for target in targets]
         with torch.inference_mode(), self._autocast():
-            outputs = self.net.track(clip, self.frame_index, self._memory, self.tasks, self._windowed_box)
-            found = outputs["box"].predictions
-            packed = {"box": {"boxes": found["boxes_cxcywh"][:, 0], "score": self._score(found)}}
+            outputs = self.net.track_videos(clip, indices, memories, self.tasks, self._windowed_box)
+            found = outputs[BOX].predictions
+            packed = {BOX: {"boxes": found["boxes_cxcywh"][:, 0], "score": self._score(found)}}
             for task, head in self._running.items():
                 packed[task] = {name: outputs[task].predictions[name] for name in head.decode_keys}
-            answers = _to_host(packed)
-        box = answers["box"]["boxes"][0] * self.search_size / factor
-        height, width = rgb.shape[:2]
-        self.state = clip_box(self._to_frame(box.tolist(), factor), height, width, margin=MARGIN)
-        x, y, w, h = (float(value) for value in self.state)
-        told = float(answers["box"]["score"][0])
+            answers = to_host(packed)
+        return [row_of(answers, row) for row in range(len(targets))]
+
+    def _answer(self, target: Target, view: View, answers: Predictions) -> dict[str, Any]:
+        """Map a target's box to its frame, note it, and ask the heads' sessions."""
+        box = answers[BOX]["boxes"][0] * self.search_size / view.factor
+        width, height = view.size
+        placed = self._to_frame(target.box_xywh, box.tolist(), view.factor)
+        target.box_xywh = clip_box(placed, height, width, margin=MARGIN)
+        x, y, w, h = (float(value) for value in target.box_xywh)
+        told = float(answers[BOX]["score"][0])
         frame = FrameContext(
-            self.frame_index, time, (width, height), (x, y, w, h), told, affine, self.search_size
+            target.frame_index,
+            target.last_timestamp,
+            view.size,
+            (x, y, w, h),
+            told,
+            view.affine,
+            self.search_size,
         )
-        tasks = self._sessions.results(answers, frame)
+        tasks = target.sessions.results(answers, frame)
         return {"target_bbox": [x, y, w, h], "score": told, "tasks": tasks}
 
     def _windowed_box(self, predictions: Mapping[str, Tensor]) -> Tensor:
@@ -189,57 +289,37 @@ class OnlineTracker:
         cell = (self.window * scores).flatten(1).argmax(1, keepdim=True)
         return scores.flatten(1).gather(1, cell)[:, 0]
 
-    def _to_frame(self, box_cxcywh: Sequence[float], factor: float) -> list[float]:
+    def _to_frame(
+        self, before_xywh: Sequence[float], box_cxcywh: Sequence[float], factor: float
+    ) -> list[float]:
         """Map a box from the search region (frame scale, its own origin) to the frame's pixels, xywh."""
-        assert self.state is not None
         cx, cy, w, h = box_cxcywh
         half = 0.5 * self.search_size / factor
-        left = self.state[0] + 0.5 * self.state[2] - half
-        top = self.state[1] + 0.5 * self.state[3] - half
+        left = before_xywh[0] + 0.5 * before_xywh[2] - half
+        top = before_xywh[1] + 0.5 * before_xywh[3] - half
         return [cx + left - 0.5 * w, cy + top - 0.5 * h, w, h]
 
-    def _clip(self, rgb: np.ndarray, timestamp: float) -> tuple[Clip, np.ndarray, float]:
-        """Cut the frame around the box of the one before: the clip, the crop's affine and its scale."""
-        assert self.state is not None
-        crop, factor = sample_target(rgb, self.state, self.search_factor, self.search_size)
-        affine = crop_affine(self.state, self.search_factor, self.search_size)
+    def _clip(self, targets: Sequence[Target], views: Sequence[View]) -> Clip:
         clip = Clip(
-            template=self._template,
-            template_boxes_xywh=self._template_box,
-            search=self._upload(crop)[:, None],
-            affine=self._upload_affine(affine),
-            timestamps=torch.tensor([[timestamp]], dtype=torch.float64).to(self.device, non_blocking=True),
+            template=joined([target.template for target in targets]),
+            template_boxes_xywh=joined([target.template_box for target in targets]),
+            search=self._upload.images([view.crop for view in views])[:, None],
+            affine=self._upload.affines([view.affine for view in views]),
+            timestamps=self._upload.times([target.last_timestamp for target in targets]),
         )
-        if self.detail is not None:
-            factor_size = self.detail.FACTOR, self.detail.SIZE
-            clip.detail = self._upload(sample_target(rgb, self.state, *factor_size)[0])[:, None]
-            clip.detail_affine = self._upload_affine(crop_affine(self.state, *factor_size))
-        return clip, affine, factor
+        details = [view.detail for view in views if view.detail is not None]
+        if details:
+            clip.detail = self._upload.images([crop for crop, _ in details])[:, None]
+            clip.detail_affine = self._upload.affines([affine for _, affine in details])
+        return clip
 
-    def _upload_affine(self, affine: np.ndarray) -> Tensor:
-        """Send an affine to the device, (2, 3) float64 -> (1, 1, 2, 3) float32."""
-        return torch.from_numpy(affine).float()[None, None].to(self.device, non_blocking=True)
-
-    def _upload(self, crop: np.ndarray) -> Tensor:
-        """Send a uint8 crop to the device and normalise it there, (H, W, 3) -> (1, 3, H, W)."""
-        pixels = torch.from_numpy(crop)
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
-        return normalise(pixels.permute(2, 0, 1)[None], self.mean, self.std)
-
-    def _timestamp(self, given: float | None, index: int) -> float:
-        if given is None:
-            if not self._told_fps:
-                _log.info("no time stamps given: assuming TEST.FPS = %g frames a second", self.fps)
-                self._told_fps = True
-            given = self._start + index / self.fps
-        if given <= self._last_timestamp:
-            raise ValueError(
-                f"time stamps must increase: frame {index} is at {given} s, the one before at "
-                f"{self._last_timestamp} s"
-            )
-        self._last_timestamp = float(given)
-        return self._last_timestamp
+    def _time(self, target: Target, given: float | None) -> float:
+        if given is not None:
+            return float(given)
+        if not self._told_fps:
+            _log.info("no time stamps given: assuming TEST.FPS = %g frames a second", self.fps)
+            self._told_fps = True
+        return target.start + (target.frame_index + 1) / self.fps
 
     def _autocast(self) -> Any:
         if self.precision is None:
@@ -247,20 +327,8 @@ class OnlineTracker:
         return torch.autocast(self.device.type, dtype=self.precision)
 
 
-def _check_frame(rgb: np.ndarray) -> None:
-    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-        found = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
-        raise ValueError(f"a frame must be a uint8 RGB array (H, W, 3), found {found}")
-
-
-def _to_host(packed: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-    """Copy all tensors to the host in one go."""
-    flat = torch.cat([value.float().flatten() for entry in packed.values() for value in entry.values()]).cpu()
-    unpacked: dict[str, dict[str, Tensor]] = {}
-    start = 0
-    for task, entry in packed.items():
-        unpacked[task] = {}
-        for name, value in entry.items():
-            unpacked[task][name] = flat[start : start + value.numel()].view(value.shape)
-            start += value.numel()
-    return unpacked
+def _of_batch(cause: Exception, text: str) -> Exception:
+    """Return the error of all videos of a batch."""
+    error = RuntimeError(f"{text}: {type(cause).__name__}: {cause}; give a smaller --batch")
+    error.__cause__ = cause
+    return error

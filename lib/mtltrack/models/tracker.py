@@ -6,7 +6,7 @@ subclasses of this class.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +18,7 @@ from mtltrack.models.history import HistoryNetwork
 from mtltrack.models.layers.elimination import template_rows
 from mtltrack.models.layers.memory import PromptMemory
 from mtltrack.models.task_graph import TaskGraph
+from mtltrack.models.videos import new_entries, read_memories
 
 TEMPLATE_FRAMES = 10  # online, frames up to this one read the template's memory
 EARLY_WRITES = (5, 10)  # and these two are written
@@ -191,39 +192,55 @@ class Tracker(nn.Module):
         tasks: Iterable[str] | None = None,
         choose: Callable[[Mapping[str, Tensor]], Tensor] | None = None,
     ) -> dict[str, TaskOutput]:
-        """Run one frame of a sequence, as in testing.
+        """Run one frame of a sequence, as in testing: `track_videos` with one video."""
+        return self.track_videos(clip, [index], [memory], tasks, choose)
 
-        Frames up to 10 read the template's memory; frames 5 and 10 and every `update_interval`-th are
-        written; later frames read what was written.
+    def track_videos(
+        self,
+        clip: Clip,
+        indices: Sequence[int],
+        memories: Sequence[PromptMemory | None],
+        tasks: Iterable[str] | None = None,
+        choose: Callable[[Mapping[str, Tensor]], Tensor] | None = None,
+    ) -> dict[str, TaskOutput]:
+        """Run one frame of each of V videos in one batch; the videos may be at different frames.
+
+        A video's frames up to 10 read the template's memory; frames 5 and 10 and every `update_interval`-th
+        are written; later frames read what was written. Writing comes last: a call that fails can be made
+        again.
 
         Args:
-            clip: one frame, (B, 1, 3, H, W), normalised.
-            index: 1 for the first frame after the template's.
-            memory: from `new_memory`, the same for the whole sequence.
+            clip: one frame, (B, 1, 3, H, W), normalised; B / V rows of each video in turn, as a rule one.
+            indices: V, of each video's frame; 1 for the first one after the template's.
+            memories: V, each from `new_memory` and the same for the whole video.
             tasks: heads to run beside the box; None for all.
             choose: from the box head's predictions of the frame to the box (B, 4) that is answered and that
                 the other heads are told; None: the head's own. The memory always gets the head's own.
         """
         tokens = self.encode(clip.template, clip.template_boxes_xywh, clip.search)
         maps = tokens.search_maps()[:, 0]  # (B, C, h, w)
-        if self.history is None or memory is None:
+        history, held = self.history, [memory for memory in memories if memory is not None]
+        if history is None or not held:
             return self._answer_frame(tokens, self.box_head.predict(maps), clip, tasks, choose)
-        history = self.history
         key = history.search_key(maps)
-        if index <= TEMPLATE_FRAMES:
-            read = history.read(key, *self._template_entry(history, clip, tokens))
-        else:
-            read = memory.read(key)
+        early = [video for video, index in enumerate(indices) if index <= TEMPLATE_FRAMES]
+        read = read_memories(history, key, self._template(clip, tokens), early, held)
         fused = history.fuse(maps, history.prompt(maps, read))
         predictions = self.box_head.predict(fused)
-        if index in EARLY_WRITES or (
-            index > TEMPLATE_FRAMES and index % self.history_settings.update_interval == 0
-        ):
-            removed = [numbers[:, 0] for numbers in tokens.removed]
-            boxes = predictions["boxes_cxcywh"]
-            memory.write(key, history.search_value(clip.search[:, 0], maps, boxes, removed))
+        removed = [numbers[:, 0] for numbers in tokens.removed]
+        frame = clip.search[:, 0], maps, predictions["boxes_cxcywh"]
+        written = [video for video, index in enumerate(indices) if self._is_written(index)]
+        entries = new_entries(history, key, frame, removed, written, len(indices))
         tokens = replace(tokens, search=fused[:, None].flatten(3).transpose(2, 3), kept=None)
-        return self._answer_frame(tokens, predictions, clip, tasks, choose)
+        answer = self._answer_frame(tokens, predictions, clip, tasks, choose)
+        for video, entry in entries.items():
+            held[video].write(*entry)
+        return answer
+
+    def _is_written(self, index: int) -> bool:
+        return index in EARLY_WRITES or (
+            index > TEMPLATE_FRAMES and index % self.history_settings.update_interval == 0
+        )
 
     def _answer_frame(
         self,
@@ -264,10 +281,11 @@ class Tracker(nn.Module):
                 features = [self.backbone(template, search[:, t], rows, keep_rate) for t in range(frames)]
         return _as_tokens(features, batch, frames, search.shape[-2:], stride)
 
-    def _template_entry(self, history: HistoryNetwork, clip: Clip, tokens: Tokens) -> tuple[Tensor, Tensor]:
+    def _template(self, clip: Clip, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the template's memory entry is made of: image, feature maps (B, C, hz, wz) and box."""
         side = clip.template.shape[-1] // self.backbone.patch_size
         maps = tokens.template.transpose(1, 2).unflatten(2, (side, side))
-        return history.template_entry(clip.template, maps, clip.template_boxes_xywh)
+        return clip.template, maps, clip.template_boxes_xywh
 
     def _run_history(
         self, history: HistoryNetwork, clip: Clip, tokens: Tokens
@@ -280,7 +298,7 @@ class Tracker(nn.Module):
         for t in range(clip.num_frames):
             key = history.search_key(maps[:, t])
             if t == 0:
-                entry = self._template_entry(history, clip, tokens)
+                entry = history.template_entry(*self._template(clip, tokens))
             else:
                 entry = self._joined(keys), self._joined(values)
             read = history.read(key, *entry)

@@ -62,6 +62,19 @@ def test_tracker_gets_pixels_that_count_from_zero(benchmark: Benchmark, folder: 
     assert read_boxes(folder.boxes("short"))[1].tolist() == [3.0, 4.0, 10.0, 8.0]
 
 
+def test_one_tracker_runs_all_sequences(benchmark: Benchmark, folder: ResultFolder) -> None:
+    made: list[str | None] = []
+
+    def factory(device: str | None) -> fake_trackers.StillTracker:
+        made.append(device)
+        return StillFactory()(device)
+
+    assert len(run(factory, benchmark.sequences, Settings(folder), devices=["cpu"]).done) == 3
+    assert made == ["cpu"]
+    run(factory, benchmark.sequences, Settings(folder), devices=["cpu"])
+    assert made == ["cpu"]  # all results are there: no tracker is needed
+
+
 def test_zones_and_time_stamps_reach_the_tracker(benchmark: Benchmark, folder: ResultFolder) -> None:
     told: list[Any] = []
 

@@ -1,8 +1,10 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
+from mtltrack.models.layers import memory as memory_module
 from mtltrack.models.layers.memory import PromptMemory, extend_keys, read_memory
 
 
@@ -19,6 +21,30 @@ def test_readout_is_the_plain_formula(value_width: int) -> None:
     values = torch.randn(2, 30, value_width, dtype=torch.float64)
     ours = read_memory(query, extend_keys(keys), values)
     torch.testing.assert_close(ours, plain_readout(query, keys, values))
+
+
+@pytest.mark.parametrize("reader", [memory_module._read_fused, memory_module._read_in_chunks])
+@pytest.mark.parametrize("tokens", [1, 255, 700])
+def test_both_forms_of_reading_are_the_plain_formula(
+    reader: Callable[..., torch.Tensor], tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU in chunks of 256 memory tokens here; affinities of hundreds must not overflow."""
+    monkeypatch.setattr(memory_module, "CHUNK_SCORES", 1)
+    torch.manual_seed(0)
+    query, keys = 6 * torch.randn(2, 7, 16), 6 * torch.randn(2, tokens, 16)
+    values = torch.randn(2, tokens, 20)
+    exact = plain_readout(query.double(), keys.double(), values.double())
+    torch.testing.assert_close(reader(query, extend_keys(keys), values).double(), exact, atol=2e-5, rtol=1e-4)
+
+
+def test_chunks_pass_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_module, "CHUNK_SCORES", 1)
+    monkeypatch.setattr(memory_module, "SHORTEST_CHUNK", 3)
+    torch.manual_seed(0)
+    tensors = [
+        torch.randn(2, n, c, dtype=torch.float64, requires_grad=True) for n, c in ((3, 4), (7, 4), (7, 6))
+    ]
+    assert torch.autograd.gradcheck(lambda q, k, v: read_memory(q, extend_keys(k), v), tensors)
 
 
 def test_readout_passes_gradient_to_everything() -> None:

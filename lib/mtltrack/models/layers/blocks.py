@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
+from mtltrack.models.layers.attention import attend
 from mtltrack.models.layers.elimination import TemplateRows
 
 
@@ -37,8 +37,7 @@ class ScoringAttention(Attention):
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         dropout = self.attn_drop.p if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-        return self.proj_drop(self.proj(mixed.transpose(1, 2).flatten(2)))  # (B, N, C)
+        return self.proj_drop(self.proj(attend(query, key, value, dropout)))  # (B, N, C)
 
     def _scores(self, query: Tensor, key: Tensor, num_template: int, rows: TemplateRows) -> Tensor:
         template = query[:, :, :num_template]

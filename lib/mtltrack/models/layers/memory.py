@@ -11,6 +11,8 @@ from torch import Tensor
 from mtltrack.core.precision import in_full
 
 LARGEST_HEAD = 256  # fused attention on GPUs takes heads up to this width
+CHUNK_SCORES = 2**20  # affinities at once on a CPU: 4 MB, which stay in its cache
+SHORTEST_CHUNK = 256  # memory tokens; below, the products are too thin
 LENGTH_UNIT = 256.0  # of the coarse part of a squared length: a power of two, which divides without rounding
 
 
@@ -42,9 +44,8 @@ def read_memory(query: Tensor, extended_keys: Tensor, values: Tensor) -> Tensor:
     """Read the memory by the L2 similarity of STCN (Cheng et al., NeurIPS 2021, section 3.2).
 
     The affinity `(2 q.k - |k|^2) / sqrt(Ck)` is a dot product once each key carries its squared length as
-    one more channel and each query a -1 there, so that fused attention computes the read-out without ever
-    storing the (entries x queries) matrix. Fused kernels want keys as wide as values: the values are split
-    into heads, and the short keys are padded with zeros.
+    one more channel and each query a -1 there, and it is never stored for the whole memory: a GPU reads by
+    fused attention, a CPU in chunks of memory tokens.
 
     Args:
         query: (B, M, Ck).
@@ -53,6 +54,16 @@ def read_memory(query: Tensor, extended_keys: Tensor, values: Tensor) -> Tensor:
 
     Returns:
         (B, M, Cv) softmax-weighted sums of the values.
+    """
+    read = _read_in_chunks if query.device.type == "cpu" else _read_fused
+    return read(query, extended_keys, values)
+
+
+def _read_fused(query: Tensor, extended_keys: Tensor, values: Tensor) -> Tensor:
+    """Read by fused attention.
+
+    Its kernels want keys as wide as values: the values are split into heads, and the short keys are padded
+    with zeros.
     """
     key_width, width = query.shape[-1], extended_keys.shape[-1]
     value_width = values.shape[-1]
@@ -65,6 +76,35 @@ def read_memory(query: Tensor, extended_keys: Tensor, values: Tensor) -> Tensor:
     v = _padded(values, heads * width - value_width).unflatten(-1, (heads, width)).transpose(1, 2)
     read = F.scaled_dot_product_attention(q, k, v, scale=1 / math.sqrt(key_width))
     return read.transpose(1, 2).flatten(2)[..., :value_width]  # (B, M, Cv)
+
+
+def _read_in_chunks(query: Tensor, extended_keys: Tensor, values: Tensor) -> Tensor:
+    """Read some memory tokens at a time, with a running softmax (Milakov and Gimelshein, arXiv 1805.02867).
+
+    Of each query the largest affinity so far, the sum of the weights relative to it and their sum of values
+    are kept, and rescaled where a chunk has a larger one. Affinities and sums are at least float32.
+    """
+    batch, count, key_width = query.shape
+    extended_query = in_full(_extend_query(query, extended_keys.shape[-1] - key_width)) / math.sqrt(key_width)
+    chunk = max(CHUNK_SCORES // (batch * count), SHORTEST_CHUNK)
+    parts = zip(extended_keys.split(chunk, dim=1), values.split(chunk, dim=1), strict=True)
+    top = total = read = None
+    for keys, entries in parts:
+        with torch.autocast("cpu", enabled=False):
+            affinity = extended_query @ in_full(keys).transpose(1, 2)  # (B, M, n)
+        with torch.no_grad():  # a softmax doesn't depend on what it is taken relative to
+            highest = affinity.amax(-1, keepdim=True)
+            highest = highest if top is None else torch.maximum(highest, top)
+        weights = affinity.sub_(highest).exp_()
+        part_total = weights.sum(-1, keepdim=True)
+        part_read = in_full(weights.to(entries.dtype) @ entries)
+        if top is None:
+            total, read = part_total, part_read
+        else:
+            fading = (top - highest).exp_()
+            total, read = total * fading + part_total, read * fading + part_read
+        top = highest
+    return (read / total).to(values.dtype)
 
 
 def _padded(tensor: Tensor, channels: int) -> Tensor:

@@ -145,8 +145,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--clock",
         choices=list(CLOCKS),
         default=WALL,
-        help="cpu: the processor's time of one thread, for a machine that has other work too; loading always "
-        "takes the wall's (wall)",
+        help="cpu: the processor's time of one thread, for a machine that has other work too; of loading, that "
+        "of the worker, which Linux tells (wall)",
     )
     parser.add_argument("--out", metavar="DIR", help=f"also write everything into {FILE} there")
     parser.add_argument("--quick", action="store_true", help="few rounds, to see that it runs")
@@ -227,7 +227,7 @@ def measure(options: argparse.Namespace, cfg: Config, device: torch.device, tell
             options.rounds or getattr(amounts, what),
             tell,
             (lambda: None) if what == "load" else meter.measure,
-            CLOCKS[WALL if what == "load" else options.clock],
+            CLOCKS[options.clock],
         )
         if what == "frame":
             bench = FrameBench(_net(options, cfg), cfg, options.precision, timer)

@@ -99,12 +99,12 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         raise DataError(f"{name}: the image is cut off ({len(data)} bytes, no end marker). {remedy}")
     buffer = np.frombuffer(data, dtype=np.uint8)
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB) if buffer.size else None
     except cv2.error:
         image = None
     if image is None:
         raise DataError(f"{name}: the image can't be decoded ({len(data)} bytes). {remedy}")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return image
 
 
 def image_size(data: bytes, name: str) -> tuple[int, int]:

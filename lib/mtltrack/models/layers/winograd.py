@@ -12,16 +12,20 @@ overlapping by two,
           | 0  1  0 -1 |        |  0    0    1  |
 
 with the product taken entry by entry. For each of the 16 entries the sum over channels is a matrix product of
-(tiles, Cin) and (Cin, Cout): 16 multiplications where the plain form has 36 a tile. A sum here has Cin terms
-instead of 9 Cin, so in float32 it rounds less than the plain form does.
+(tiles, Cin) and (Cin, Cout): 16 multiplications where the plain form has 36 a tile. The transforms' factors
+are 1 and 1/2, so that in float32 the result rounds about as much as the plain form's does. Larger tiles take
+fewer multiplications, but have factors that round more.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-WORTHWHILE_CHANNELS = 50  # measured: from here on this form was the faster one on maps of 4 x 4 to 48 x 48
+WORTHWHILE_CHANNELS = 50  # measured: from here on this form was the faster one on maps of 4 x 4 to 96 x 96
+TILES_AT_ONCE = 400  # more of them leave the cache, with fewer a product mostly waits for its weights
 BIAS_ENTRY = 5  # entry (1, 1) of the 4 x 4: A^T makes it part of all four pixels of a tile with factor 1
 
 
@@ -81,10 +85,22 @@ def winograd_conv(x: Tensor, transformed: Tensor, bias: Tensor | None = None) ->
     rows, columns = _tiles_along(height), _tiles_along(width)
     padded = x.new_zeros(batch, 2 * rows + 2, 2 * columns + 2, channels)
     padded[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
+    result = x.new_empty(batch, rows, 2, columns, 2, out_channels)
+    band = math.ceil(rows / math.ceil(batch * rows * columns / TILES_AT_ONCE))
+    for first in range(0, rows, band):
+        last = min(first + band, rows)
+        _convolve_band(padded[:, 2 * first : 2 * last + 2], transformed, bias, result[:, first:last])
+    result = result.view(batch, 2 * rows, 2 * columns, out_channels)
+    return result[:, :height, :width].permute(0, 3, 1, 2)
 
-    upright = x.new_empty(4, batch, rows, 2 * columns + 2, channels)
+
+def _convolve_band(padded: Tensor, transformed: Tensor, bias: Tensor | None, out: Tensor) -> None:
+    """Convolve rows of tiles, (B, 2 h + 2, 2 w + 2, Cin) -> `out` (B, h, 2, w, 2, Cout)."""
+    batch, rows, _, columns, _, out_channels = out.shape
+    channels = padded.shape[-1]
+    upright = padded.new_empty(4, batch, rows, 2 * columns + 2, channels)
     _transform_input(padded, 1, upright)
-    patches = x.new_empty(4, 4, batch, rows, columns, channels)
+    patches = padded.new_empty(4, 4, batch, rows, columns, channels)
     _transform_input(upright, 3, patches.transpose(0, 1))
 
     products = torch.bmm(patches.view(16, -1, channels), transformed)  # (16, tiles, Cout)
@@ -92,12 +108,9 @@ def winograd_conv(x: Tensor, transformed: Tensor, bias: Tensor | None = None) ->
         products[BIAS_ENTRY] += bias
     products = products.view(4, 4, batch, rows, columns, out_channels)
 
-    upright = x.new_empty(2, 4, batch, rows, columns, out_channels)
+    upright = padded.new_empty(2, 4, batch, rows, columns, out_channels)
     _transform_output(products, upright)
-    result = x.new_empty(batch, rows, 2, columns, 2, out_channels)
-    _transform_output(upright.transpose(0, 1), result.permute(4, 2, 0, 1, 3, 5))
-    result = result.view(batch, 2 * rows, 2 * columns, out_channels)
-    return result[:, :height, :width].permute(0, 3, 1, 2)
+    _transform_output(upright.transpose(0, 1), out.permute(4, 2, 0, 1, 3, 5))
 
 
 def _tiles_along(pixels: int) -> int:

@@ -30,7 +30,7 @@ PRECISIONS = ("mkldnn.matmul", "mkldnn.conv", "cuda.matmul", "cudnn.conv")
 
 
 def weights_key(parts: Mapping[str, nn.Module], *more: Any) -> str:
-    """Return a digest of the parts' weights, buffers, settings and source, and of the libraries' versions.
+    """Return a digest of the parts' weights, buffers and settings, and of the libraries' versions.
 
     Args:
         parts: by name.
@@ -44,7 +44,13 @@ def weights_key(parts: Mapping[str, nn.Module], *more: Any) -> str:
         for key, tensor in [*part.named_parameters(), *part.named_buffers()]:
             digest.update(f"{name}.{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(bytes_of(tensor))
-    for path in _sources(parts.values()):
+    return digest.hexdigest()
+
+
+def code_key(parts: Iterable[nn.Module]) -> str:
+    """Return a digest of the source of the models, and of classes that the parts have from elsewhere."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for path in _sources(parts):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -79,7 +85,6 @@ def numerics(device: torch.device) -> dict[str, Any]:
         "mixed": str(torch.get_autocast_dtype(device.type)) if mixed else "",
         "recording": torch.is_grad_enabled(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "products": torch.get_float32_matmul_precision(),
         **{name: _fp32_precision(name) for name in PRECISIONS},
         "device": device.type,
     }
@@ -121,7 +126,6 @@ def _structure(part: nn.Module) -> Iterator[list[Any]]:
 
 
 def _sources(parts: Iterable[nn.Module]) -> list[Path]:
-    """Return the files of the model's code, and of classes that the parts have from elsewhere."""
     folder = Path(str(files("mtltrack.models")))
     found = {*folder.rglob("*.py"), Path(types.__file__)}
     for part in parts:

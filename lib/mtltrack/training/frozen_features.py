@@ -16,7 +16,7 @@ from torch import nn
 from mtltrack.core.types import BOX, Clip
 from mtltrack.models.tracker import Known, is_frozen
 from mtltrack.training.feature_batches import entry, joined, tensors_of
-from mtltrack.training.feature_keys import numerics, plain_attributes, sample_keys, weights_key
+from mtltrack.training.feature_keys import code_key, numerics, plain_attributes, sample_keys, weights_key
 from mtltrack.training.feature_store import Entry, FeatureStore, in_units
 from mtltrack.training.settings import TrainSettings
 from mtltrack.training.stages import BACKBONE
@@ -58,6 +58,7 @@ class FrozenFeatures:
         self.parts: tuple[str, ...] = ()
         self.read = self.computed = 0
         self._stage_group = self._group = ""
+        self._code = code_key(tracker.tracker_parts().values())  # what this process has imported by now
 
     def enter(self) -> None:
         """A stage begins, or one of its parts ceases to learn: find out what is frozen, and tell."""
@@ -144,7 +145,8 @@ class FrozenFeatures:
     def _weights(self) -> str:
         """Return the digest of everything that is the same for all samples of a stage."""
         parts = self.tracker.tracker_parts()
-        return weights_key({name: parts[name] for name in self.parts}, plain_attributes(self.tracker))
+        own = plain_attributes(self.tracker)  # such as whose attention decides on elimination
+        return weights_key({name: parts[name] for name in self.parts}, self._code, own)
 
 
 def build_features(

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -130,8 +131,9 @@ class GainBench:
         """Return the seconds that making sure of the weights takes, before each epoch and validation."""
         features = self.trainer.features
         assert features is not None
-        features.enter()
-        return seconds_of(features.begin, self.timer.device, self.timer.clock)
+        features.enter(self.stage())
+        begin = partial(features.begin, training=False)
+        return seconds_of(begin, self.timer.device, self.timer.clock)
 
 
 def table_of(found: Sequence[Comparison]) -> Table:

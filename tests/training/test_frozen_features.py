@@ -28,7 +28,8 @@ from mtltrack.training.trainer import Trainer
 
 SCRIPTS = ["hiptrack", "ostrack"]
 SETTINGS = TrainSettings(lambdas={"cls": 0.1}, val_interval=1, audit_interval=2)
-STAGES = {"TWO_STAGE": True, "BOX_EPOCHS": 1, "STAGE1_EPOCHS": 2, "STAGE2_EPOCHS": 1, "DROP_PATH_RATE": 0.2}
+REPEATED = {"DISTINCT_EPOCHS": 1, "DROP_PATH_RATE": 0.2}
+STAGES = {"TWO_STAGE": True, "BOX_EPOCHS": 1, "STAGE1_EPOCHS": 2, "STAGE2_EPOCHS": 1, **REPEATED}
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +127,7 @@ def test_mixed_precision_gives_the_same_bits_too(tmp_path):
 def test_where_history_and_box_train_the_backbone_alone_is_kept(tmp_path):
     found = []
     for cache in (None, tmp_path):
-        tracker, stages = build("hiptrack", {"EPOCH": 2, "DROP_PATH_RATE": 0.2})
+        tracker, stages = build("hiptrack", {"EPOCH": 2, **REPEATED})
         torch.manual_seed(3)
         run = trainer(tracker, stages.values(), cache)
         run.run()
@@ -135,6 +136,15 @@ def test_where_history_and_box_train_the_backbone_alone_is_kept(tmp_path):
     assert not changed(weights, again) and told.figures == also.figures
     assert any("backbone frozen, their features are kept in" in text for text in also.messages)
     assert counts(also)[2] == "epoch 2: 4 of 4"
+
+
+def test_samples_that_never_come_again_are_not_kept_but_those_of_validation_are(tmp_path):
+    tracker, stages = build("ostrack", {**STAGES, "DISTINCT_EPOCHS": 0})
+    run = trainer(tracker, [stages["heads"]], tmp_path)
+    run.run()
+    assert counts(notes(run)) == ["validation: 0 of 2", "validation: 2 of 2"] and len(files(tmp_path)) == 2
+    (told,) = [text for text in notes(run).messages if "are kept in" in text]
+    assert told.endswith("; those of validation only, as TRAIN.DISTINCT_EPOCHS is 0")
 
 
 def test_what_is_frozen_is_found_out_by_the_parts_themselves():

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from mtltrack.core.config_check import show
 from mtltrack.core.errors import did_you_mean
 from mtltrack.core.yaml_source import KeyPath, Problem, Source
@@ -170,7 +172,8 @@ def _sharding(cfg: Config) -> Iterator[Contradiction]:
     }
     for key, (contradicts, allowed) in refused.items():
         if contradicts:
-            found = show(getattr(train, key))
+            value = getattr(train, key)
+            found = show(value.model_dump() if isinstance(value, BaseModel) else value)
             reason = "TRAIN.FSDP is true and each process holds a share only"
             text = f"found {found}, but {reason}; allowed: {allowed}."
             yield Contradiction((f"TRAIN.{key}", "TRAIN.FSDP"), text)

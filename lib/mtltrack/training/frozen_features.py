@@ -19,7 +19,7 @@ from mtltrack.training.feature_batches import entry, joined, tensors_of
 from mtltrack.training.feature_keys import code_key, numerics, plain_attributes, sample_keys, weights_key
 from mtltrack.training.feature_store import Entry, FeatureStore, in_units
 from mtltrack.training.settings import TrainSettings
-from mtltrack.training.stages import BACKBONE
+from mtltrack.training.stages import BACKBONE, Stage
 
 
 class FrozenFeatures:
@@ -58,10 +58,12 @@ class FrozenFeatures:
         self.parts: tuple[str, ...] = ()
         self.read = self.computed = 0
         self._stage_group = self._group = ""
+        self._repeats = False
         self._code = code_key(tracker.tracker_parts().values())  # what this process has imported by now
 
-    def enter(self) -> None:
+    def enter(self, stage: Stage) -> None:
         """A stage begins, or one of its parts ceases to learn: find out what is frozen, and tell."""
+        self._repeats = stage.repeats
         self.parts = frozen_parts(self.tracker)
         if not self.parts:
             self._stage_group = self._group = ""
@@ -73,18 +75,22 @@ class FrozenFeatures:
         self.store.tell(
             f"feature cache: {', '.join(self.parts)} frozen, their features are kept in {self.store.folder} "
             f"({in_units(own)} are there of these weights, {used} in all, limit {limit})"
+            + ("" if self._repeats else "; those of validation only, as TRAIN.DISTINCT_EPOCHS is 0")
         )
 
-    def begin(self) -> None:
+    def begin(self, training: bool) -> None:
         """An epoch or a validation begins: make sure that the weights are still those of the stage.
 
         They aren't in the validation of averaged weights, where a part that is frozen now has trained before.
+
+        Args:
+            training: an epoch begins, whose samples come again in some stages only; those of validation do.
         """
-        if not self._stage_group:
+        self._group = ""
+        if not self._stage_group or (training and not self._repeats):
             return
-        same = self._weights() == self._stage_group
-        self._group = self._stage_group if same else ""
-        if same:
+        if self._weights() == self._stage_group:
+            self._group = self._stage_group
             self.store.open(self._group)
 
     def finish(self, what: str) -> None:

@@ -13,7 +13,7 @@ from mtltrack.data.fingerprint import same_sequences
 from mtltrack.training.optimizers import optimizer_settings
 from mtltrack.training.run_keys import Rule, changes, rule_of
 from mtltrack.training.settings import Position, TrainSettings
-from mtltrack.training.stages import BACKBONE, Stage
+from mtltrack.training.stages import Stage
 from mtltrack.training.weighting import world_size
 
 
@@ -104,8 +104,7 @@ def need_same_run(
 
 def _draws(stage: Stage) -> dict[str, int]:
     """Return which epochs' samples a stage repeats, where it repeats any."""
-    repeats = stage.distinct_epochs > 0 and BACKBONE not in stage.trains
-    return {"TRAIN.DISTINCT_EPOCHS": stage.distinct_epochs} if repeats else {}
+    return {"TRAIN.DISTINCT_EPOCHS": stage.distinct_epochs} if stage.repeats else {}
 
 
 def need_same_state(path: Path | None) -> None:

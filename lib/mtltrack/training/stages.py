@@ -69,6 +69,11 @@ class Stage:
     learns_until: Mapping[str, int] = field(default_factory=dict)
     distinct_epochs: int = 0
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the samples of an epoch may come again in a later one, or in another run."""
+        return self.distinct_epochs > 0 and BACKBONE not in self.trains
+
     def drawn_epoch(self, epoch: int, done: int) -> int:
         """Return the number of the epoch whose samples are drawn.
 
@@ -76,9 +81,7 @@ class Stage:
             epoch: of the run, from 1.
             done: epochs of this stage that are over.
         """
-        if self.distinct_epochs == 0 or BACKBONE in self.trains:
-            return epoch
-        return epoch - done + done % self.distinct_epochs
+        return epoch - done + done % self.distinct_epochs if self.repeats else epoch
 
     def at_epoch(self, epoch: int) -> Stage:
         """Return the stage as it is in that epoch of the run: without the parts that no longer learn."""

@@ -224,7 +224,7 @@ class Trainer:
         The ranks average gradients themselves (see `PassMaker`), so accelerate adds precision and no wrapper.
         """
         if self.features is not None:
-            self.features.enter()
+            self.features.enter(current.active)
         model = self.accelerator.prepare_model(self.tracker, evaluation_mode=True)
         current.model = self.sharded or model
         optimizer = self.accelerator.prepare_optimizer(current.optimizer)
@@ -267,7 +267,7 @@ class Trainer:
         seen = done * self.settings.accumulation_steps * self.train_loader.batch_size if done else 0
         self.train_loader.sampler.set_epoch(current.stage.drawn_epoch(epoch, position.stage_epoch), seen)
         if self.features is not None:
-            self.features.begin()
+            self.features.begin(training=True)
         self.tracker.train()
         tell_progress(self.tracker, self.stages, position.stage, position.stage_epoch)
         steps, keep_rate = self._steps(), self.keep_rate(epoch)

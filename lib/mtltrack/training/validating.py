@@ -90,7 +90,7 @@ class Validator:
     def _measure(self) -> Validation:
         share_state(self.tracker, buffers_only=True)  # rank 0's batch statistics are those that are saved
         if self.features is not None:
-            self.features.begin()
+            self.features.begin(training=False)
         found = validate(
             self.tracker,
             self._unless_asked_to_leave(),

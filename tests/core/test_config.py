@@ -364,6 +364,9 @@ def test_find_config_says_what_exists() -> None:
 
 # --- without effect
 
+NOTHING_FROZEN = "no stage has a frozen backbone"
+TRAINS_ALL = {"TWO_STAGE": True, "STAGE1_EPOCHS": 0}
+
 
 def without_effect(script: str, **sections: Any) -> str:
     """Return the sentences for values written in a file, of which only the keys matter."""
@@ -373,6 +376,15 @@ def without_effect(script: str, **sections: Any) -> str:
 def _loaded(sections: dict[str, Any]) -> Config:
     options = [f"{key}={json.dumps(value)}" for key, value in leaves(sections).items()]
     return load_config(CONFIGS.parent / "empty.yaml", options)
+
+
+def test_features_are_kept_where_a_backbone_is_frozen() -> None:
+    train = {"FEATURE_CACHE": {"MAX_GB": 1}, "DISTINCT_EPOCHS": 1}
+    assert "FEATURE_CACHE" not in without_effect("hiptrack", TRAIN=train)
+    assert "DISTINCT_EPOCHS" not in without_effect("ostrack", TRAIN={**train, "FREEZE_BACKBONE": True})
+    assert "FEATURE_CACHE" not in without_effect(
+        "ostrack", TRAIN={**train, "TWO_STAGE": True}, TASKS={"cls": {"TYPE": "ClsHead"}}
+    )
 
 
 def test_published_hiptrack_says_what_does_nothing() -> None:
@@ -413,6 +425,14 @@ def test_published_extension_says_what_does_nothing() -> None:
         ),
         ("ostrack", {"TEST": {"UPDATE_INTERVAL": 9}}, "TEST.UPDATE_INTERVAL", "ostrack has no history"),
         ("ostrack", {"TRAIN": {"STAGE1_LR": 1}}, "TRAIN.STAGE1_LR", "TRAIN.TWO_STAGE is false"),
+        ("ostrack", {"TRAIN": {"FEATURE_CACHE": {"MAX_GB": 1}}}, "TRAIN.FEATURE_CACHE", NOTHING_FROZEN),
+        ("ostrack", {"TRAIN": {"DISTINCT_EPOCHS": 1}}, "TRAIN.DISTINCT_EPOCHS", NOTHING_FROZEN),
+        (
+            "hiptrack",
+            {"TRAIN": {"DISTINCT_EPOCHS": 1, **TRAINS_ALL}},
+            "TRAIN.DISTINCT_EPOCHS",
+            NOTHING_FROZEN,
+        ),
         ("ostrack", {"TRAIN": {"CLS_LOSS_TYPE": "CE"}}, "TRAIN.CLS_LOSS_TYPE", "no task 'cls'"),
         ("ostrack", {"TRAIN": {"AMP": True, "PRECISION": "bf16"}}, "TRAIN.AMP", "TRAIN.PRECISION is bf16"),
         ("ostrack", {"TRAIN": {"DEEP_SUPERVISION": True}}, "TRAIN.DEEP_SUPERVISION", "changes nothing"),

@@ -18,6 +18,7 @@ from mtltrack.core.errors import ConfigError
         ("WEIGHTING", "{TYPE: pcgrad}", "fixed"),
         ("TASK_CLIP_NORM", "{cls: 1.0}", "{}"),
         ("EMA", 0.99, "null"),
+        ("FEATURE_CACHE", "{MAX_GB: 5}", "null"),
         ("PRECISION", "fp16", "fp32 or bf16"),
         ("AMP", "true", "false, with PRECISION: bf16 instead"),
         ("AUDIT_INTERVAL", 10, "0"),

@@ -59,6 +59,24 @@ def test_a_whole_run_writes_checkpoints_a_log_and_says_where(project, capsys):
     assert (project / "out" / "logs" / "ostrack-mini.log").is_file()
 
 
+def test_features_are_kept_below_the_save_dir_and_a_resumed_run_may_do_without(project, capsys):
+    options = ["--cfg-options", "TRAIN.DISTINCT_EPOCHS=1", "TRAIN.STAGE1_EPOCHS=2"]
+    assert main(command("--resume", "never", *options, "TRAIN.FEATURE_CACHE={MAX_GB: 0.5}")) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "feature cache: backbone, box frozen, their features are kept in out/feature_cache" in said
+    assert "limit 500 MB" in said and "feature cache, epoch 2: 8 of 8 samples read (100%)" in said
+    assert len(list((project / "out" / "feature_cache").rglob("*.safetensors"))) == 8 + 4
+    assert main(command(*options, "TRAIN.STAGE2_EPOCHS=2")) == 0
+    assert "setting changed since then: TRAIN.FEATURE_CACHE" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_folder_for_features_that_cannot_be_written_is_told_at_the_start(project, capsys):
+    (project / "file").write_text("", encoding="utf-8")
+    assert main(command("--cfg-options", "TRAIN.FEATURE_CACHE.DIR=file/cache")) == 1
+    said = capsys.readouterr().err
+    assert "TRAIN.FEATURE_CACHE.DIR: nothing can be written to file/cache (Not a directory)" in said
+
+
 def test_interrupting_and_resuming_changes_nothing(project, capsys, monkeypatch):
     assert main(command("--resume", "never")) == 0
     capsys.readouterr()

@@ -237,6 +237,29 @@ def test_a_longer_stage_keeps_a_constant_rate(tmp_path):
     assert notes.reports[-1].epoch == 5 and notes.reports[-1].rates["box"] == pytest.approx(1e-2)
 
 
+def test_samples_come_again_in_a_stage_with_a_frozen_backbone_only(tmp_path):
+    def drawn(folder, resume=None, **options):
+        loader, epochs = EpochLoader(batches=1), []
+        take = loader.set_epoch
+        loader.set_epoch = lambda epoch, start=0: (epochs.append(epoch), take(epoch, start))
+        stages = plan(box_epochs=1, stage1_epochs=5, stage2_epochs=2, **options)
+        run = trainer(make_tracker(), stages, folder, loader=loader)
+        if resume is not None:
+            run.resume(*load_resume(resume))
+        run.run()
+        return epochs
+
+    assert drawn(None) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert drawn(tmp_path, distinct_epochs=2) == [1, 2, 3, 2, 3, 2, 7, 8]
+    assert drawn(None, distinct_epochs=9) == [1, 2, 3, 4, 5, 6, 7, 8]
+    newest = tmp_path / "Tiny_ep0007.resume.pt"
+    assert drawn(None, newest, distinct_epochs=2) == [8]
+    with pytest.raises(TrainingError, match=r"TRAIN.DISTINCT_EPOCHS in stage 'heads': was 2, is 3"):
+        drawn(None, newest, distinct_epochs=3)
+    with pytest.raises(TrainingError, match=r"TRAIN.DISTINCT_EPOCHS in stage 'heads': was 2, is None"):
+        drawn(None, newest)
+
+
 @pytest.mark.parametrize(
     ("options", "settings", "text"),
     [

@@ -136,9 +136,12 @@ def normalise(
     scaled = images.float().div_(255.0)
     if brightness is not None:
         scaled = scaled.mul_(brightness[..., None, None, None]).clamp_(0.0, 1.0)
-    shift = images.new_tensor(mean, dtype=torch.float32)[:, None, None]
-    scale = images.new_tensor(std, dtype=torch.float32)[:, None, None]
-    return scaled.sub_(shift).div_(scale)
+    return scaled.sub_(_channels(mean, images)).div_(_channels(std, images))
+
+
+def _channels(values: Sequence[float], images: Tensor) -> Tensor:
+    """Return one number a channel, (3, 1, 1), made on the images' device: a copy there would wait for it."""
+    return torch.stack([images.new_full((1, 1), value, dtype=torch.float32) for value in values])
 
 
 @dataclass

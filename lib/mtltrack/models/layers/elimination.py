@@ -64,12 +64,6 @@ def template_mask(kind: str, boxes_xywh: Tensor, template_size: int, stride: int
     grid, batch = template_size // stride, boxes_xywh.shape[0]
     if kind == "ALL":
         return None
-    if kind in ("CTR_POINT", "CTR_REC"):
-        first = (grid - 1) // 2
-        last = first + 1 if kind == "CTR_POINT" or grid % 2 else first + 2
-        mask = torch.zeros(batch, grid, grid, dtype=torch.bool, device=boxes_xywh.device)
-        mask[:, first:last, first:last] = True
-        return mask.flatten(1)
     if kind == "GT_BOX":
         boxes = boxes_xywh * template_size
         start, stop = boxes[:, :2].trunc(), (boxes[:, :2] + boxes[:, 2:] - 1).trunc()
@@ -77,7 +71,10 @@ def template_mask(kind: str, boxes_xywh: Tensor, template_size: int, stride: int
         rows = python_slice_mask(start[:, 1], stop[:, 1], template_size)
         inside = (rows[:, None, :, None] & columns[:, None, None, :]).float()  # (B, 1, size, size)
         return F.interpolate(inside, scale_factor=1.0 / stride, mode="bilinear").flatten(1) > 0
-    raise ValueError(f"CE_TEMPLATE_RANGE is '{kind}'; known: {', '.join(TEMPLATE_RANGES)}")
+    first, last = _central_cells(kind, grid)
+    mask = torch.zeros(batch, grid, grid, dtype=torch.bool, device=boxes_xywh.device)
+    mask[:, first:last, first:last] = True
+    return mask.flatten(1)
 
 
 def template_rows(kind: str, boxes_xywh: Tensor, template_size: int, stride: int) -> TemplateRows:
@@ -86,17 +83,29 @@ def template_rows(kind: str, boxes_xywh: Tensor, template_size: int, stride: int
     The tokens of ALL, CTR_POINT and CTR_REC are the same for every sample, so only those rows are computed;
     GT_BOX computes all rows and weighs them, which spares a copy from the device.
     """
-    batch, tokens = boxes_xywh.shape[0], (template_size // stride) ** 2
+    batch, grid = boxes_xywh.shape[0], template_size // stride
     if kind == "GT_BOX":
         mask = template_mask(kind, boxes_xywh, template_size, stride)
         assert mask is not None
         return TemplateRows(None, mask / mask.sum(1, keepdim=True).clamp_min(1))
-    one = template_mask(kind, torch.zeros(1, 4), template_size, stride)  # on the CPU, which waits for nothing
-    if one is None:
-        return TemplateRows(None, boxes_xywh.new_full((batch, tokens), 1.0 / tokens))
-    index = one[0].nonzero().squeeze(1)
-    weights = boxes_xywh.new_full((batch, len(index)), 1.0 / len(index))
-    return TemplateRows(index.to(boxes_xywh.device), weights)
+    if kind == "ALL":
+        return TemplateRows(None, boxes_xywh.new_full((batch, grid**2), 1.0 / grid**2))
+    first, last = _central_cells(kind, grid)
+    line = torch.arange(first, last, device=boxes_xywh.device)
+    index = (line[:, None] * grid + line).flatten()
+    return TemplateRows(index, boxes_xywh.new_full((batch, len(index)), 1.0 / len(index)))
+
+
+def _central_cells(kind: str, grid: int) -> tuple[int, int]:
+    """Return where the central cells of a row of `grid` begin and end.
+
+    Raises:
+        ValueError: `kind` is neither CTR_POINT nor CTR_REC.
+    """
+    if kind not in ("CTR_POINT", "CTR_REC"):
+        raise ValueError(f"CE_TEMPLATE_RANGE is '{kind}'; known: {', '.join(TEMPLATE_RANGES)}")
+    first = (grid - 1) // 2
+    return first, first + (1 if kind == "CTR_POINT" or grid % 2 else 2)
 
 
 def keep_rate(epoch: int, start: int, total: int, base: float, highest: float = 1.0) -> float:

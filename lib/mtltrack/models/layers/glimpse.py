@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtltrack.models.layers.places import inverse
+
 OVERSAMPLE = 2  # points a pixel and direction, averaged: a box larger than the glimpse doesn't alias
 LEAST = 2.0  # pixels of the view: a smaller box is enlarged to this
 
@@ -22,7 +24,7 @@ def boxes_in_view(boxes_cxcywh: Tensor, view: Tensor) -> Tensor:
     Returns:
         (N, 4) cxcywh in [0, 1] of the view.
     """
-    back = torch.linalg.inv(view[..., :2])
+    back = inverse(view[..., :2])
     centre = (back @ (boxes_cxcywh[:, :2] - view[..., 2])[..., None]).squeeze(-1)
     size = (back.abs() @ boxes_cxcywh[:, 2:, None]).squeeze(-1)
     return torch.cat([centre, size], dim=1)
@@ -48,10 +50,12 @@ def take_glimpses(
         (N, C, *size) in the images' type.
     """
     height, width = size
-    shape = images.new_tensor([images.shape[-1], images.shape[-2]])
-    around = 1 + 2 * boxes_cxcywh.new_tensor([margin] * 2 if isinstance(margin, (int, float)) else margin)
-    least = (LEAST / shape).to(boxes_cxcywh)
-    scale = torch.maximum(boxes_cxcywh[:, 2:] * around, least)  # half of it in [-1, 1] is the same number
+    margins = [margin] * 2 if isinstance(margin, (int, float)) else margin
+    sides = [  # half of them in [-1, 1] are the same numbers
+        (boxes_cxcywh[:, 2 + axis] * (1 + 2 * margins[axis])).clamp_min(LEAST / images.shape[-1 - axis])
+        for axis in range(2)
+    ]
+    scale = torch.stack(sides, dim=1)  # (N, 2)
     shift = 2 * boxes_cxcywh[:, :2] - 1
     theta = torch.cat([torch.diag_embed(scale), shift[..., None]], dim=-1).to(images)  # (N, 2, 3)
     points = [len(images), 1, OVERSAMPLE * height, OVERSAMPLE * width]

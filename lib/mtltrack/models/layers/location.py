@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mtltrack.core.precision import full_type, in_full, run_in_full
 from mtltrack.core.types import Clip
+from mtltrack.models.layers.places import inverse
 
 
 class QueryDecoder(nn.Module):
@@ -42,7 +43,7 @@ class QueryDecoder(nn.Module):
         """
         batch, frames = memory.shape[:2]
         values = memory.flatten(0, 1)
-        keys = values + grid_encoding(grid, values.shape[-1]).to(values)
+        keys = values + grid_encoding(grid, values.shape[-1], values.device).to(values.dtype)
         removed = None if kept is None else ~kept.flatten(0, 1)
         queries = self.queries.expand(batch * frames, -1, -1)
         for layer in self.layers:
@@ -66,16 +67,16 @@ class _DecoderLayer(nn.Module):
         return queries + self.mlp(self.norms[2](queries))
 
 
-def grid_encoding(grid: tuple[int, int], width: int) -> Tensor:
+def grid_encoding(grid: tuple[int, int], width: int, device: torch.device | None = None) -> Tensor:
     """Return sines and cosines of each cell's centre, (rows * columns, width) in [-1, 1].
 
     Half of the channels say the row, half the column, at wavelengths from a quarter of the map to some eight
     maps; `width` is a multiple of 4.
     """
-    rates = 2 * math.pi * torch.logspace(math.log10(4.0), math.log10(0.125), width // 4)
+    rates = 2 * math.pi * torch.logspace(math.log10(4.0), math.log10(0.125), width // 4, device=device)
     sides = []
     for cells in grid:
-        angle = ((torch.arange(cells) + 0.5) / cells)[:, None] * rates
+        angle = ((torch.arange(cells, device=device) + 0.5) / cells)[:, None] * rates
         sides.append(torch.cat([angle.sin(), angle.cos()], dim=1))  # (cells, width / 2)
     rows, columns = grid
     first = sides[0][:, None].expand(rows, columns, -1)
@@ -148,13 +149,14 @@ def view_to_search(clip: Clip) -> Tensor:
     if clip.detail is None or clip.detail_affine is None:
         return same
     search, detail = clip.affine.double(), clip.detail_affine.double()
-    size = torch.tensor(clip.search.shape[:2:-1], device=search.device)  # width, height
-    view_size = torch.tensor(clip.detail.shape[:2:-1], device=search.device)
-    back = torch.linalg.inv(search[..., :2])
+    (height, width), (view_height, view_width) = clip.search.shape[-2:], clip.detail.shape[-2:]
+    back = inverse(search[..., :2])
     linear = back @ detail[..., :2]
     shift = back @ (detail[..., 2:] - search[..., 2:])  # of pixel centres
     shift = shift - 0.5 * linear.sum(-1, keepdim=True) + 0.5
-    return torch.cat([linear * view_size, shift], dim=-1).div(size[:, None]).to(dtype)
+    columns = linear[..., 0] * view_width, linear[..., 1] * view_height, shift[..., 0]
+    x, y = torch.stack(columns, dim=-1).unbind(-2)
+    return torch.stack([x / width, y / height], dim=-2).to(dtype)
 
 
 def sample_maps(maps: Tensor, view: Tensor, height: int, width: int) -> Tensor:

@@ -20,10 +20,9 @@ def boxes_in_frame(boxes_cxcywh: Tensor, affine: Tensor, crop_size: tuple[int, i
         (..., 4) cxcywh in frame pixels, in full precision; the sides are positive, mirrored or not.
     """
     height, width = crop_size
-    scale = boxes_cxcywh.new_tensor([width, height])
-    # affines speak of pixels' centres, boxes of places between pixels
-    x, y = (boxes_cxcywh[..., :2] * scale - 0.5).unbind(-1)
-    w, h = (boxes_cxcywh[..., 2:] * scale).unbind(-1)
+    cx, cy, w, h = boxes_cxcywh.unbind(-1)
+    x, y = cx * width - 0.5, cy * height - 0.5  # affines speak of pixels' centres, boxes of places between
+    w, h = w * width, h * height
     rows = affine.to(full_type(boxes_cxcywh)).unbind(-2)  # (..., 3) each
     centre = [row[..., 0] * x + row[..., 1] * y + row[..., 2] + 0.5 for row in rows]
     sides = [row[..., 0].abs() * w + row[..., 1].abs() * h for row in rows]
@@ -50,7 +49,18 @@ def mean_cell(score_map: Tensor, offset_map: Tensor) -> Tensor:
         indexing="ij",
     )
     places = (torch.stack([x, y]) + offset_map).flatten(3)  # (B, T, 2, h w)
-    return (weights * places).sum(-1) / score_map.new_tensor([columns, rows])
+    across, down = (weights * places).sum(-1).unbind(-1)
+    return torch.stack([across / columns, down / rows], dim=-1)
+
+
+def inverse(matrices: Tensor) -> Tensor:
+    """Return the inverses of matrices (..., 2, 2); `torch.linalg.inv` makes the host wait for a GPU's check.
+
+    That of a matrix without an inverse isn't finite.
+    """
+    (a, b), (c, d) = (row.unbind(-1) for row in matrices.unbind(-2))
+    adjugate = torch.stack([torch.stack([d, -b], dim=-1), torch.stack([-c, a], dim=-1)], dim=-2)
+    return adjugate / (a * d - b * c)[..., None, None]
 
 
 def mask_boxes(logits: Tensor, boxes_cxcywh: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from mtltrack.core.errors import DataError
 from mtltrack.evaluation.benchmarks import Benchmark, load_benchmark, parse_ranges
 from mtltrack.evaluation.provenance import Provenance, load_records
 from mtltrack.evaluation.results import ResultFolder, read_boxes, read_tasks
-from mtltrack.evaluation.runner import EvaluationError, Settings, run
+from mtltrack.evaluation.runner import Settings, run
+from mtltrack.evaluation.slots import EvaluationError
 
 
 @pytest.fixture

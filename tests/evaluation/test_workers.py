@@ -20,7 +20,8 @@ from fake_trackers import StillTracker, walk, write_sequence
 from mtltrack.evaluation import workers
 from mtltrack.evaluation.benchmarks import Sequence, load_benchmark
 from mtltrack.evaluation.results import ResultFolder
-from mtltrack.evaluation.runner import EvaluationError, Settings, run
+from mtltrack.evaluation.runner import Settings, run
+from mtltrack.evaluation.slots import EvaluationError
 
 
 class Death(BaseException):

@@ -23,13 +23,15 @@ from mtltrack.evaluation.overlay import write_overlay
 from mtltrack.evaluation.progress import RunProgress
 from mtltrack.evaluation.provenance import Provenance
 from mtltrack.evaluation.results import ResultFolder
-from mtltrack.evaluation.runner import FrameTracker, RunSummary, Settings, run
+from mtltrack.evaluation.runner import RunSummary, Settings, run
+from mtltrack.evaluation.slots import FrameTracker
 from mtltrack.models.weights import read_weights_file, state_dict_of
 from mtltrack.training.files import CheckpointFolder, newest_weights
 
 EXAMPLES = """examples:
   python tracking/test.py hiptrack hiptrack_cls --dataset otb --threads 2
   python tracking/test.py hiptrack hiptrack_cls --dataset ~/videos --video
+  python tracking/test.py hiptrack hiptrack --dataset lasot --batch 8 --threads 2 --num_gpus 2
   python tracking/test.py hiptrack hiptrack_cls_tiny --dataset ../shared/data/sot \\
       --frames Crossing=81:120 --frames Car4_0001-0250=181:250 --decimals 2
   python tracking/test.py ostrack ostrack_256 --dataset lasot --checkpoint OSTrack_ep0300.pth.tar --runid 1
@@ -87,6 +89,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--runid", type=int, help="results go to <tracker_param>_<runid as three digits>")
     parser.add_argument(
         "--threads", type=int, default=0, help="processes that share the sequences; 0, 1: this one (0)"
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        help="sequences that a process follows at once, their frames in one batch (1)",
     )
     parser.add_argument("--num_gpus", type=int, default=1, help="GPUs that the processes take in turn (1)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; without it a GPU if there is one")
@@ -200,6 +208,8 @@ def run_test(arguments: argparse.Namespace) -> int:
     console = make_console()
     if arguments.threads < 0 or arguments.decimals < 0:
         raise DataError("--threads and --decimals must be 0 or more")
+    if arguments.batch < 1:
+        raise DataError(f"--batch must be 1 or more, found {arguments.batch}")
     results = results_root(arguments.results, arguments.save_dir)
     need_writable(results, "--save_dir" if arguments.results is None else "--results")
     config = find_config(arguments.tracker_name, arguments.tracker_param)
@@ -237,7 +247,7 @@ def run_test(arguments: argparse.Namespace) -> int:
     made_by = Provenance.of(checkpoint, checked.sha256, decisive, dataset_key(arguments.dataset))
     options = tuple(arguments.cfg_options)
     factory = TrackerFromCheckpoint(arguments.tracker_name, config, options, checkpoint, checked)
-    settings = Settings(folder, arguments.decimals, arguments.debug, made_by)
+    settings = Settings(folder, arguments.decimals, arguments.debug, made_by, arguments.batch)
     devices = devices_of(arguments.device, arguments.num_gpus)
     for note in device_notes(arguments, devices):
         say(console, f"note: {note}")

@@ -26,7 +26,7 @@ from mtltrack.core.paths import local_settings
 from mtltrack.core.zones import read_zones
 from mtltrack.evaluation.overlay import VideoWriter, draw
 from mtltrack.evaluation.results import ResultFolder, write_results
-from mtltrack.evaluation.runner import FrameTracker
+from mtltrack.evaluation.slots import FrameTracker
 
 EXAMPLES = """examples:
   python tracking/video_demo.py hiptrack hiptrack_cls street.mp4 --optional_box 310 140 80 60 --save_results

@@ -15,7 +15,7 @@ from mtltrack.core.rle import decode_mask
 from mtltrack.evaluation.benchmarks.sequence import Sequence
 from mtltrack.evaluation.canvas import WHITE, Canvas, Colour, Image
 from mtltrack.evaluation.results import ResultFolder, read_boxes, read_tasks
-from mtltrack.evaluation.runner import read_rgb
+from mtltrack.evaluation.slots import read_rgb
 
 TRUTH_RGB: Colour = (0, 220, 0)
 PREDICTION_RGB: Colour = (0, 190, 255)

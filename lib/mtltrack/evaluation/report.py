@@ -84,7 +84,7 @@ class Truth:
         """Return (width, height) in pixels, None without an image."""
         if not self.frames:
             return None
-        from mtltrack.evaluation.runner import read_rgb
+        from mtltrack.evaluation.slots import read_rgb
 
         height, width = read_rgb(self.frames[0]).shape[:2]
         return float(width), float(height)

@@ -5,68 +5,21 @@ The model comes as a factory: a callable that a worker process can unpickle and 
 
 from __future__ import annotations
 
-import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mtltrack.core.errors import DataError, MtltrackError
-from mtltrack.data.images import decode_image
+from mtltrack.core.errors import MtltrackError
 from mtltrack.evaluation.benchmarks.sequence import Sequence
-from mtltrack.evaluation.benchmarks.stored import Frame
 from mtltrack.evaluation.provenance import Provenance, claim, refuse_others
 from mtltrack.evaluation.results import ResultFolder, read_boxes, write_results
-
-Array = NDArray[np.float64]
-
-
-class FrameTracker(Protocol):
-    """What the runner needs of a tracker; `mtltrack.evaluation.online.OnlineTracker` is one."""
-
-    def initialize(
-        self,
-        rgb: NDArray[np.uint8],
-        box_xywh: list[float],
-        *,
-        timestamp: float | None = None,
-        zones: Mapping[str, Array] | None = None,
-    ) -> Any:
-        """Start on a frame (H, W, 3) uint8 RGB with the target's box x, y, w, h in pixels.
-
-        The frame's time in seconds and the video's zones, name -> (V, 2) polygon in pixels, come where they
-        are known.
-        """
-
-    def track(self, rgb: NDArray[np.uint8], *, timestamp: float | None = None) -> dict[str, Any]:
-        """Answer {"target_bbox": [x, y, w, h], "score": float, "tasks": {name: {...}}} for the next frame."""
-
+from mtltrack.evaluation.slots import FrameTracker, Tracked, as_batch_tracker, follow
 
 # called once a process with the device to use (None: the tracker's own choice)
 TrackerFactory = Callable[[str | None], FrameTracker]
-
-
-class EvaluationError(MtltrackError, RuntimeError):
-    """Sequences couldn't be run."""
-
-
-@dataclass
-class Tracked:
-    """One sequence's results.
-
-    Attributes:
-        boxes_xywh: (N, 4) pixels counted as in the ground truth; the first is the box given.
-        seconds: N, the time each frame took with its reading left out.
-        tasks: one object a frame for `.tasks.jsonl`, or None when the tracker has no heads but the box.
-    """
-
-    boxes_xywh: Array
-    seconds: list[float]
-    tasks: list[dict[str, Any]] | None
 
 
 @dataclass(frozen=True)
@@ -78,12 +31,15 @@ class Settings:
         decimals: of the boxes written.
         debug: 1 and above: a worker's failure comes with its traceback.
         made_by: weights, configuration and data set, which are noted beside the results.
+        batch: sequences that a process follows at once; above 1 the tracker must be a
+            `mtltrack.evaluation.slots.BatchTracker`.
     """
 
     folder: ResultFolder
     decimals: int = 0
     debug: int = 0
     made_by: Provenance = field(default_factory=Provenance)
+    batch: int = 1
 
 
 @dataclass
@@ -116,47 +72,12 @@ class Progress(Protocol):
     def __call__(self, event: str, sequence: str, frames: int, seconds: float) -> None: ...
 
 
-def read_rgb(path: Frame) -> NDArray[np.uint8]:
-    """Return an image as (H, W, 3) uint8 RGB, or raise `DataError` naming the file."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"can't read the image '{path}': {error.strerror or error}") from error
-    image: NDArray[np.uint8] = decode_image(data, str(path))
-    return image
-
-
-def track_sequence(tracker: FrameTracker, sequence: Sequence) -> Tracked:
-    """Start the tracker on the first frame and follow the target to the last."""
-    sequence.check_init_box()
-    boxes = np.empty((len(sequence), 4))
-    boxes[0] = start_box = sequence.boxes_xywh[0] - sequence.shift
-    seconds: list[float] = []
-    tasks: list[dict[str, Any]] = [{"frame": sequence.first_frame}]
-    has_tasks = False
-    for index, path in enumerate(sequence.frames):
-        image = read_rgb(path)
-        timestamp = None if sequence.timestamps is None else float(sequence.timestamps[index])
-        start = time.perf_counter()
-        if index == 0:
-            tracker.initialize(image, start_box.tolist(), timestamp=timestamp, zones=sequence.zones)
-        else:
-            answer = tracker.track(image, timestamp=timestamp)
-            boxes[index] = answer["target_bbox"]
-            has_tasks = has_tasks or bool(answer.get("tasks"))
-            entry = {"frame": sequence.first_frame + index, "score": answer.get("score")}
-            tasks.append({**entry, **answer.get("tasks", {})})
-        seconds.append(time.perf_counter() - start)
-    return Tracked(boxes + sequence.shift, seconds, tasks if has_tasks else None)
-
-
-def run_one(tracker: FrameTracker, sequence: Sequence, settings: Settings) -> tuple[int, float]:
-    """Track one sequence and write its files.
+def store(sequence: Sequence, tracked: Tracked, settings: Settings) -> tuple[int, float]:
+    """Write the files of a sequence.
 
     Returns:
         Its frames, and the seconds that tracking took without the first frame.
     """
-    tracked = track_sequence(tracker, sequence)
     write_results(
         settings.folder, sequence.name, tracked.boxes_xywh, tracked.seconds, tracked.tasks, settings.decimals
     )
@@ -210,7 +131,8 @@ def run(
         What became of each sequence; a failing sequence doesn't end the run.
 
     Raises:
-        EvaluationError: the tracker can't be built in a worker process.
+        EvaluationError: the tracker can't be built in a worker process, or can't follow several sequences at
+            once as `settings.batch` asks.
         DataError: see `pending`.
     """
     tell = progress or _silent
@@ -233,6 +155,11 @@ def _silent(event: str, sequence: str, frames: int, seconds: float) -> None:  # 
     return None
 
 
+def longest_first(sequences: Items[Sequence]) -> list[Sequence]:
+    """Return the sequences, the longest first."""
+    return sorted(sequences, key=len, reverse=True)
+
+
 def explain(error: BaseException, debug: int) -> str:
     """Return one line for an error in the data, the traceback for anything else."""
     if isinstance(error, MtltrackError) and debug < 1:
@@ -248,12 +175,24 @@ def _run_here(
     summary: RunSummary,
     tell: Progress,
 ) -> None:
-    tracker = factory(device)
-    for sequence in todo:
+    count = min(settings.batch, len(todo))
+    tracker = as_batch_tracker(factory(device), count)
+    # the longest first, so that the slots end together; alone, in the order given
+    queue = deque(todo if count == 1 else longest_first(todo))
+
+    def take() -> Sequence | None:
+        if not queue:
+            return None
+        sequence = queue.popleft()
         claim(settings.folder, settings.made_by, sequence)
         tell("start", sequence.name, len(sequence), 0.0)
+        return sequence
+
+    for sequence, outcome in follow(tracker, count, take):
         try:
-            frames, seconds = run_one(tracker, sequence, settings)
+            if isinstance(outcome, Exception):
+                raise outcome
+            frames, seconds = store(sequence, outcome, settings)
         except Exception as error:  # whatever a sequence does, the others must run; it is reported
             summary.failed[sequence.name] = explain(error, settings.debug)
             tell("failed", sequence.name, 0, 0.0)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mtltrack.core.errors import DataError
 from mtltrack.core.rle import decode_mask
 from mtltrack.evaluation.results import write_text
-from mtltrack.evaluation.runner import FrameTracker, read_rgb
+from mtltrack.evaluation.slots import FrameTracker, read_rgb
 
 MASK_TASK = "seg"
 TIMEOUT = 300  # seconds that the toolkit waits for an answer: the first one takes the loading of the weights

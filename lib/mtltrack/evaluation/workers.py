@@ -17,14 +17,15 @@ from mtltrack.core.errors import MtltrackError
 from mtltrack.evaluation.benchmarks.sequence import Sequence
 from mtltrack.evaluation.provenance import claim
 from mtltrack.evaluation.runner import (
-    EvaluationError,
     Progress,
     RunSummary,
     Settings,
     TrackerFactory,
     explain,
-    run_one,
+    longest_first,
+    store,
 )
+from mtltrack.evaluation.slots import EvaluationError, as_batch_tracker, follow
 
 
 def _work(
@@ -32,35 +33,41 @@ def _work(
     factory: TrackerFactory,
     settings: Settings,
     device: str | None,
+    count: int,
     torch_threads: int,
 ) -> None:
-    """A worker's life: build the tracker, then run each sequence that comes until None comes."""
+    """A worker's life: build the tracker, then run the sequences that come, `count` at once."""
     torch.set_num_threads(torch_threads)
     cv2.setNumThreads(torch_threads)
     try:
-        _serve(connection, factory, settings, device)
+        _serve(connection, factory, settings, device, count)
     except (BrokenPipeError, EOFError):
         return  # the parent has given up; what it reports is enough
 
 
-def _serve(connection: Connection, factory: TrackerFactory, settings: Settings, device: str | None) -> None:
+def _serve(
+    connection: Connection, factory: TrackerFactory, settings: Settings, device: str | None, count: int
+) -> None:
     try:
-        tracker = factory(device)
+        tracker = as_batch_tracker(factory(device), count)
     except Exception as error:  # reported to the parent, which ends the run
-        connection.send(("broken", f"failed: {explain(error, settings.debug)}", 0, 0.0))
+        connection.send(("broken", "", f"failed: {explain(error, settings.debug)}", 0, 0.0))
         return
-    connection.send(("ready", "", 0, 0.0))
-    while (sequence := connection.recv()) is not None:
+    connection.send(("ready", "", "", 0, 0.0))
+    # the parent answers "ready" with `count` sequences or Nones, and each that has ended with one
+    for sequence, outcome in follow(tracker, count, connection.recv):
         try:
-            frames, seconds = run_one(tracker, sequence, settings)
+            if isinstance(outcome, Exception):
+                raise outcome
+            frames, seconds = store(sequence, outcome, settings)
         except Exception as error:  # whatever a sequence does, the others must run; it is reported
             text = explain(error, settings.debug)
             if not isinstance(error, MtltrackError) and _is_lost(device):
-                connection.send(("spent", text, 0, 0.0))
+                connection.send(("spent", sequence.name, text, 0, 0.0))
                 return
-            connection.send(("failed", text, 0, 0.0))
+            connection.send(("failed", sequence.name, text, 0, 0.0))
         else:
-            connection.send(("done", "", frames, seconds))
+            connection.send(("done", sequence.name, "", frames, seconds))
 
 
 def _is_lost(device: str | None) -> bool:
@@ -75,24 +82,31 @@ def _is_lost(device: str | None) -> bool:
 
 
 class _Worker:
-    """A process, the connection to it and the sequence that it is at."""
+    """A process, the connection to it and the sequences that it is at, `count` at most."""
 
     def __init__(
-        self, factory: TrackerFactory, settings: Settings, device: str | None, torch_threads: int
+        self,
+        factory: TrackerFactory,
+        settings: Settings,
+        device: str | None,
+        count: int,
+        torch_threads: int,
     ) -> None:
         # spawn: a forked child inherits the locks of torch's threads without the threads
         context = get_context("spawn")
         self.connection, other = context.Pipe()
-        arguments = (other, factory, settings, device, torch_threads)
+        arguments = (other, factory, settings, device, count, torch_threads)
         self.process = context.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         other.close()
-        self.device = device
-        self.sequence: Sequence | None = None
+        self.device, self.count = device, count
+        self.at_work: dict[str, Sequence] = {}
+        self.died_at_work = False
 
     def give(self, sequence: Sequence | None) -> None:
-        """Hand over the next sequence, or None to end; what is read next says when the process has died."""
-        self.sequence = sequence
+        """Hand over a sequence, or None to close a slot; what is read next says when the process has died."""
+        if sequence is not None:
+            self.at_work[sequence.name] = sequence
         with contextlib.suppress(OSError):
             self.connection.send(sequence)
 
@@ -116,17 +130,19 @@ def run_workers(
 ) -> None:
     """Run sequences in `count` processes that take them from one queue, the longest first.
 
-    A process that dies, or whose GPU is lost, fails the sequence it was at; another takes its place. One that
-    can't build its tracker is left out, and `summary.notes` says so.
+    Each follows `settings.batch` at once, fewer where some process would get none. A process that dies, or
+    whose GPU is lost, fails the sequences it was at; another takes its place. One that can't build its
+    tracker is left out, and `summary.notes` says so.
 
     Raises:
-        EvaluationError: no process could build its tracker.
+        EvaluationError: no process could build its tracker, or it can't follow several sequences at once.
     """
-    queue = deque(sorted(todo, key=len, reverse=True))
+    queue = deque(longest_first(todo))
+    batch = min(settings.batch, -(-len(todo) // count))
     torch_threads = max(1, (os.cpu_count() or 1) // count)
 
     def start(device: str | None) -> _Worker:
-        return _Worker(factory, settings, device, torch_threads)
+        return _Worker(factory, settings, device, batch, torch_threads)
 
     workers = [start(devices[index % len(devices)]) for index in range(count)]
     try:
@@ -136,7 +152,7 @@ def run_workers(
                 if not _hear(worker, queue, settings, summary, tell):
                     workers.remove(worker)
                     worker.close()
-                    if queue and worker.sequence is not None:  # it died; another takes its place
+                    if queue and worker.died_at_work:  # another takes its place
                         workers.append(start(worker.device))
     finally:
         for worker in workers:
@@ -151,33 +167,37 @@ def run_workers(
 def _hear(
     worker: _Worker, queue: deque[Sequence], settings: Settings, summary: RunSummary, tell: Progress
 ) -> bool:
-    """Take one message of a worker and give it the next sequence; False when the worker is at its end."""
+    """Take one message of a worker and fill what it has free; False when the worker is at its end."""
     try:
-        kind, text, frames, seconds = worker.connection.recv()
+        kind, name, text, frames, seconds = worker.connection.recv()
     except (EOFError, OSError):
-        kind, text, frames, seconds = "dead", _last_words(worker), 0, 0.0
-    if kind == "broken" or (kind == "dead" and worker.sequence is None):
+        kind, name, text, frames, seconds = "dead", "", _last_words(worker), 0, 0.0
+    if kind == "broken" or (kind == "dead" and not worker.at_work):
         place = f" on {worker.device}" if worker.device else ""
         summary.notes.append(f"a worker process{place} has no tracker, it {text}")
         return False
-    if worker.sequence is not None:
-        name = worker.sequence.name
-        if kind == "done":
-            summary.done[name] = (frames, seconds)
-            tell("done", name, frames, seconds)
-        else:
-            summary.failed[name] = f"the worker process {text}" if kind == "dead" else text
-            tell("failed", name, 0, 0.0)
     if kind in ("dead", "spent"):
+        for lost in worker.at_work:
+            summary.failed[lost] = f"the worker process {text}" if kind == "dead" else text
+            tell("failed", lost, 0, 0.0)
+        worker.died_at_work = True
         return False
-    if not queue:
-        worker.give(None)
-        return False
-    sequence = queue.popleft()
-    claim(settings.folder, settings.made_by, sequence)
-    worker.give(sequence)
-    tell("start", sequence.name, len(sequence), 0.0)
-    return True
+    if kind == "done":
+        summary.done[name] = (frames, seconds)
+    elif kind == "failed":
+        summary.failed[name] = text
+    if kind != "ready":
+        del worker.at_work[name]
+        tell(kind, name, frames, seconds)
+    for _ in range(worker.count if kind == "ready" else 1):
+        if not queue:
+            worker.give(None)
+            continue
+        sequence = queue.popleft()
+        claim(settings.folder, settings.made_by, sequence)
+        worker.give(sequence)
+        tell("start", sequence.name, len(sequence), 0.0)
+    return bool(worker.at_work)
 
 
 def _last_words(worker: _Worker) -> str:

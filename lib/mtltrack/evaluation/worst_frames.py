@@ -114,7 +114,7 @@ def draw_worst(frame: WorstFrame, truth: Truth) -> bytes | None:
     if not truth.frames or not truth.frames[frame.index].is_file():
         return None
     from mtltrack.evaluation.overlay import PREDICTION_RGB, TRUTH_RGB
-    from mtltrack.evaluation.runner import read_rgb
+    from mtltrack.evaluation.slots import read_rgb
 
     image = read_rgb(truth.frames[frame.index])
     scale = WIDTH / image.shape[1]  # before drawing, so that lines are as thick in every picture

@@ -23,7 +23,8 @@ from mtltrack.evaluation.benchmarks.lists import listed
 from mtltrack.evaluation.benchmarks.stored import StoredFile
 from mtltrack.evaluation.report import truths_of
 from mtltrack.evaluation.results import ResultFolder
-from mtltrack.evaluation.runner import Settings, read_rgb, run
+from mtltrack.evaluation.runner import Settings, run
+from mtltrack.evaluation.slots import read_rgb
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

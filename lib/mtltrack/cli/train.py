@@ -57,6 +57,8 @@ EXAMPLES = """examples:
       --mode multiple --nproc_per_node 4 --use_lmdb 1
   python tracking/train.py --script hiptrack --config hiptrack_cls --save_dir ./output \\
       --cfg-options DATA.TRAIN.CLS_ANN_DIR=/data/labels TRAIN.BATCH_SIZE=8 TRAIN.CLS_WEIGHT=0.2
+  python tracking/train.py --script hiptrack --config hiptrack_cls_tiny --save_dir ./output \\
+      --cfg-options TRAIN.FEATURE_CACHE.MAX_GB=20 TRAIN.DISTINCT_EPOCHS=1
 
 writes <save_dir>/checkpoints/train/<script>/<config>, <save_dir>/tensorboard/train/<script>/<config> and
 <save_dir>/logs/<script>-<config>.log; see docs/training.md

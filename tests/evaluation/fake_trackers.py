@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,39 @@ class StillTracker:
             os._exit(7)
         said = {"cls": {"name": "Normal", "index": np.int64(9), "confidence": 0.5}} if self.tasks else {}
         return {"target_bbox": self.box, "score": 0.25, "tasks": said}
+
+
+@dataclass
+class StillBatch(StillTracker):
+    """The same for several targets at once; notes the widths of the targets of each call."""
+
+    together: list[list[float]] = field(default_factory=list)
+
+    def start(
+        self,
+        rgb: np.ndarray,
+        box_xywh: list[float],
+        timestamp: float | None = None,
+        zones: Mapping[str, Any] | None = None,
+    ) -> StillTracker:
+        target = StillTracker(self.fail, self.die, self.tasks)
+        target.initialize(rgb, box_xywh, timestamp=timestamp, zones=zones)
+        return target
+
+    def track_together(
+        self,
+        targets: Sequence[StillTracker],
+        images: Sequence[np.ndarray],
+        timestamps: Sequence[float | None],
+    ) -> list[dict[str, Any] | Exception]:
+        self.together.append([target.box[2] for target in targets])
+        answers: list[dict[str, Any] | Exception] = []
+        for target, rgb, timestamp in zip(targets, images, timestamps, strict=True):
+            try:
+                answers.append(target.track(rgb, timestamp=timestamp))
+            except RuntimeError as error:
+                answers.append(error)
+        return answers
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fake_trackers import StillTracker, walk, write_sequence
+from fake_trackers import StillBatch, StillTracker, walk, write_sequence
 
 from mtltrack.evaluation import workers
 from mtltrack.evaluation.benchmarks import Sequence, load_benchmark
@@ -170,3 +171,77 @@ def test_no_process_is_left(sequences: tuple[Sequence, ...], settings: Settings)
     assert len(summary.notes) == 2 and all("the weights are gone" in note for note in summary.notes)
     with pytest.raises(EvaluationError, match=r"(?s)the tracker can't be built: .*the weights are gone"):
         run(build, sequences, settings, threads=2)
+
+
+def test_each_process_follows_several_sequences(sequences: tuple[Sequence, ...], settings: Settings) -> None:
+    trackers: list[StillBatch] = []
+    both = threading.Barrier(2)
+
+    class Both(StillBatch):
+        """Neither process begins before the other has its sequences."""
+
+        def track_together(self, *arguments: Any) -> Any:
+            if not self.together:
+                both.wait(60)
+            return super().track_together(*arguments)
+
+    def build(device: str | None) -> StillTracker:
+        trackers.append(Both(fail=(12,)))
+        return trackers[-1]
+
+    summary = run(build, sequences, replace(settings, batch=2), threads=2)
+    assert list(summary.failed) == ["a"] and "no target of width 12" in summary.failed["a"]
+    assert sorted(summary.done) == ["b", "c", "d", "e"]
+    assert all(len(tracker.together[0]) == 2 for tracker in trackers)
+
+
+def test_no_process_takes_the_sequences_of_another(
+    sequences: tuple[Sequence, ...], settings: Settings
+) -> None:
+    """Five sequences for two processes: three for each at most, however large the batch may be."""
+    trackers: list[StillBatch] = []
+
+    def build(device: str | None) -> StillTracker:
+        trackers.append(StillBatch())
+        return trackers[-1]
+
+    summary = run(build, sequences, replace(settings, batch=8), threads=2)
+    assert len(summary.done) == 5
+    assert max(len(widths) for tracker in trackers for widths in tracker.together) <= 3
+
+
+def test_a_process_that_dies_fails_what_it_was_at(
+    sequences: tuple[Sequence, ...], settings: Settings
+) -> None:
+    class DyingBatch(StillBatch):
+        def track_together(self, targets: Any, *more: Any) -> Any:
+            if any(target.box[2] == 12.0 for target in targets):
+                raise Death(7)
+            return super().track_together(targets, *more)
+
+    summary = run(lambda device: DyingBatch(), sequences, replace(settings, batch=2), threads=2)
+    assert len(summary.failed) == 2 and "a" in summary.failed and len(summary.done) == 3
+    assert set(summary.failed.values()) == {"the worker process died with status 7"}
+
+
+def test_a_lost_gpu_fails_what_it_was_at(sequences: tuple[Sequence, ...], settings: Settings) -> None:
+    class SpoiltBatch(StillBatch):
+        def track_together(self, targets: Any, *more: Any) -> Any:
+            if any(target.box[2] == 12.0 for target in targets):
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return super().track_together(targets, *more)
+
+    devices = ["cuda:98", "cuda:99"]
+    summary = run(
+        lambda device: SpoiltBatch(), sequences, replace(settings, batch=2), threads=2, devices=devices
+    )
+    assert len(summary.failed) == 2 and "a" in summary.failed and len(summary.done) == 3
+    assert all("illegal memory access" in text for text in summary.failed.values())
+
+
+def test_processes_refuse_a_tracker_of_one_sequence(
+    sequences: tuple[Sequence, ...], settings: Settings
+) -> None:
+    message = r"(?s)can't be built: .*StillTracker follows one sequence at a time: 2 at once .* leave --batch"
+    with pytest.raises(EvaluationError, match=message):
+        run(lambda device: StillTracker(), sequences, replace(settings, batch=2), threads=2)

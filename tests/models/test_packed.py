@@ -1,13 +1,19 @@
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
 from timm.layers import Mlp
 from torch import nn
 
-from mtltrack.models import packed as packed_module
-from mtltrack.models.packed import PackedConv2d, PackedLinear, can_pack, packed_copy
+from mtltrack.models.packed import (
+    PackedConv2d,
+    PackedLinear,
+    PackedMlp,
+    can_pack,
+    pack,
+    unpack,
+    unpacked,
+)
 
 pytestmark = pytest.mark.skipif(not can_pack(), reason="this torch has no packed weights")
 
@@ -39,66 +45,110 @@ def image() -> torch.Tensor:
     return torch.randn(2, 3, 10, 12, generator=torch.Generator().manual_seed(1))
 
 
-def test_a_packed_copy_computes_the_same(small: Small, image: torch.Tensor) -> None:
-    twin = packed_copy(small)
+def test_a_packed_network_computes_the_same(small: Small, image: torch.Tensor) -> None:
+    before = dict(small.named_parameters())
     with torch.inference_mode():
-        torch.testing.assert_close(twin(image), small(image), atol=2e-6, rtol=1e-5)
-        torch.testing.assert_close(twin(image[:1, :, :5]), small(image[:1, :, :5]), atol=2e-6, rtol=1e-5)
-    assert isinstance(twin.mlp.fc1, PackedLinear) and twin.mlp.fc1.gelu
-    assert isinstance(twin.convolution, PackedConv2d)
-    assert type(small.mlp.fc1) is nn.Linear and isinstance(small.mlp.act, nn.GELU)
+        wanted, narrow = small(image), small(image[:1, :, :5])
+        pack(small)
+        torch.testing.assert_close(small(image), wanted, atol=2e-6, rtol=1e-5)
+        torch.testing.assert_close(small(image[:1, :, :5]), narrow, atol=2e-6, rtol=1e-5)
+    assert type(small.mlp) is PackedMlp and type(small.mlp.fc1) is PackedLinear
+    assert type(small.convolution) is PackedConv2d and small.same is small.head[1]
+    after = dict(small.named_parameters())
+    assert list(before) == list(after) and all(before[name] is after[name] for name in after)
 
 
-def test_the_copy_shares_parameters_and_names(small: Small) -> None:
-    twin = packed_copy(small)
-    own, theirs = dict(small.named_parameters()), dict(twin.named_parameters())
-    assert list(own) == list(theirs) and all(own[name] is theirs[name] for name in own)
-    assert list(small.state_dict()) == list(twin.state_dict())
+def test_the_packed_weights_are_what_is_used(small: Small, image: torch.Tensor) -> None:
+    pack(small)
+    with torch.inference_mode():
+        wanted = small(image)
+        small.same._packed_bias = torch.ones(5)
+        torch.testing.assert_close(small(image), wanted + 2)
+    with unpacked(small), torch.inference_mode():
+        torch.testing.assert_close(small(image), wanted)
+    with torch.inference_mode():  # they were kept
+        torch.testing.assert_close(small(image), wanted + 2)
+
+
+def test_unpacking_leaves_nothing_behind(small: Small, image: torch.Tensor) -> None:
+    before = {name: (type(module), set(vars(module))) for name, module in small.named_modules()}
+    pack(small)
+    with torch.inference_mode():
+        small(image)
+    unpack(small)
+    assert before == {name: (type(module), set(vars(module))) for name, module in small.named_modules()}
+    unpack(small)  # again: nothing to do
+
+
+def test_packing_twice_changes_the_type_of_the_products(small: Small, image: torch.Tensor) -> None:
+    with torch.inference_mode():
+        wanted = small(image)
+        pack(small, torch.bfloat16)
+        pack(small)
+        assert torch.allclose(small(image), wanted, atol=1e-5)
+        assert small.same.packed_dtype == torch.float32
 
 
 def test_changed_weights_are_packed_anew(small: Small, image: torch.Tensor) -> None:
-    twin = packed_copy(small)
+    pack(small)
     with torch.inference_mode():
-        before = twin(image)
+        before = small(image)
     with torch.no_grad():
         small.head[1].weight.mul_(3.0)
         small.convolution.bias.add_(1.0)
     with torch.inference_mode():
-        after = twin(image)
-        torch.testing.assert_close(after, small(image), atol=1e-5, rtol=1e-5)
+        after = small(image)
+        with unpacked(small):
+            torch.testing.assert_close(after, small(image), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(before, after)
 
 
 def test_bfloat16_is_what_autocast_computes(small: Small, image: torch.Tensor) -> None:
-    twin = packed_copy(small, torch.bfloat16)
+    pack(small, torch.bfloat16)
     with torch.inference_mode():
-        exact = small(image)
+        with unpacked(small), torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = small(image).float()
+        with unpacked(small):
+            exact = small(image)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            torch.testing.assert_close(twin(image).float(), small(image).float(), atol=0.02, rtol=0.02)
+            torch.testing.assert_close(small(image).float(), rough, atol=0.02, rtol=0.02)
             with torch.autocast("cpu", enabled=False):  # a layer that is kept in full precision
-                torch.testing.assert_close(twin(image), exact)
-        torch.testing.assert_close(twin(image), exact)
+                torch.testing.assert_close(small(image), exact)
+        torch.testing.assert_close(small(image), exact)
 
 
-def test_gradients_pass_as_in_the_original(small: Small, image: torch.Tensor) -> None:
-    twin = packed_copy(small)
+def test_gradients_pass_as_without_packing(small: Small, image: torch.Tensor) -> None:
     wanted = torch.autograd.grad(small(image).sum(), list(small.parameters()))
-    got = torch.autograd.grad(twin(image).sum(), list(twin.parameters()))
+    pack(small)
+    got = torch.autograd.grad(small(image).sum(), list(small.parameters()))
     for ours, plain in zip(got, wanted, strict=True):
         torch.testing.assert_close(ours, plain)
+    small.requires_grad_(False)
+    (into,) = torch.autograd.grad(small(image.requires_grad_()).sum(), image)  # through frozen layers
+    assert into.abs().sum() > 0
+    assert small.same._packed is None  # nothing of this could use packed weights
+
+
+def test_frozen_layers_are_packed_in_training_too(small: Small, image: torch.Tensor) -> None:
+    small.requires_grad_(False)
+    wanted = small(image)
+    pack(small)
+    torch.testing.assert_close(small(image), wanted, atol=2e-6, rtol=1e-5)
+    assert small.same._packed is not None
 
 
 def test_an_empty_batch_is_no_problem(small: Small) -> None:
-    twin = packed_copy(small)
+    pack(small)
     with torch.inference_mode():
-        assert twin.head(torch.zeros(0, 16)).shape == (0, 5)
+        assert small.head(torch.zeros(0, 16)).shape == (0, 5)
 
 
-def test_a_used_copy_can_be_copied(small: Small, image: torch.Tensor) -> None:
-    twin = packed_copy(small)
+def test_a_used_network_can_be_copied(small: Small, image: torch.Tensor) -> None:
+    pack(small)
     with torch.inference_mode():
-        wanted = twin(image)
-        again = copy.deepcopy(twin)
+        wanted = small(image)
+        again = copy.deepcopy(small)
+        assert again.same._packed is None and again.same.weight is not small.same.weight
         torch.testing.assert_close(again(image), wanted)
 
 
@@ -107,10 +157,10 @@ def test_only_the_exact_gelu_is_joined(activation: nn.Module) -> None:
     torch.manual_seed(0)
     mlp = Mlp(8, 16).eval()
     mlp.act = activation
-    twin = packed_copy(nn.Sequential(mlp))
-    assert not twin[0].fc1.gelu
     with torch.inference_mode():
-        torch.testing.assert_close(twin(torch.ones(2, 8)), mlp(torch.ones(2, 8)))
+        wanted = mlp(torch.ones(2, 8))
+        pack(mlp)
+        torch.testing.assert_close(mlp(torch.ones(2, 8)), wanted)
 
 
 @pytest.mark.parametrize("fault", [AttributeError("no such operation"), RuntimeError("not built")])
@@ -125,6 +175,6 @@ def test_a_torch_without_the_operations_is_told_apart(
 
 
 def test_operations_that_compute_something_else_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    forward: Callable[..., torch.Tensor] = PackedLinear.forward
-    monkeypatch.setattr(packed_module.PackedLinear, "forward", lambda self, x: forward(self, x) + 1e-3)
+    forward = PackedLinear.forward
+    monkeypatch.setattr(PackedLinear, "forward", lambda self, x: forward(self, x) + 1e-3)
     assert not can_pack()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,11 +22,12 @@ from mtltrack.core.errors import TrainingError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import benchmark
+from speed import samples
 from speed.frames import HeadCost
 from speed.limit import DEFAULT, ONEDNN, Limit, LimitMeter, relative_error, shapes_for
 from speed.output import COLUMNS, Findings, as_json, limit_table, print_findings, row_of
-from speed.rounds import CLOCKS, CPU, Comparison, Form, Quartiles, Timer
-from speed.samples import FRAMES, LoadBench
+from speed.rounds import CLOCKS, CPU, WALL, Comparison, Form, Quartiles, Timer
+from speed.samples import FRAMES, LoadBench, workers_seconds
 from speed.steps import StepBench, measured_stages
 
 SMALL = [
@@ -227,9 +232,39 @@ def test_samples_are_loaded_in_both_forms(tmp_path: Path) -> None:
     bench = LoadBench(cfg, tmp_path, 2, Timer(torch.device("cpu"), 1), workers=0)
     files = sorted(tmp_path.glob("sequence_0/img/*.jpg"))
     assert len(files) == FRAMES and files[0].stat().st_size > 100_000
-    (found,) = bench.run()
-    assert found.units == 2 and found.name.startswith("0 worker, a template and 2 search frames")
-    assert found.ours and found.plain and not found.memory
+    full, reduced = bench.run()
+    for found in (full, reduced):
+        assert found.units == 2 and found.name.startswith("0 worker, a template and 2 search frames")
+        assert found.ours and found.plain and not found.memory
+    assert full.name.endswith("a sample, decoded in full")
+    shares = re.fullmatch(r".*, decoded at ((?:1(?:/[248])? \(\d+%\)(?:, )?)+)", reduced.name)
+    assert shares and sum(map(int, re.findall(r"(\d+)%", shares[1]))) == pytest.approx(100, abs=2)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells it")
+def test_the_time_of_workers_on_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    itself = SimpleNamespace(pid=os.getpid())
+    monkeypatch.setattr(multiprocessing, "active_children", lambda: [itself, itself])
+    before = time.process_time()
+    both = workers_seconds()
+    assert 2 * before <= both <= 2 * time.process_time()
+    cfg = load_config(find_config("hiptrack", "hiptrack_tiny"), [], script="hiptrack")
+    monkeypatch.setattr(samples, "write_sequences", lambda folder: None)
+    monkeypatch.setattr(samples, "FolderSequences", lambda folder: None)
+    timers = [Timer(torch.device("cpu"), 1, clock=CLOCKS[name]) for name in (CPU, CPU, WALL)]
+    clocks = [
+        LoadBench(cfg, tmp_path, 2, timer, workers).timer.clock
+        for timer, workers in zip(timers, (1, 0, 1), strict=True)
+    ]
+    assert clocks == [workers_seconds, CLOCKS[CPU], CLOCKS[WALL]]
+
+
+def test_the_clock_of_workers_needs_linux(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert benchmark.main(["load", *HIPTRACK, "--device", "cpu", "--threads", "1", "--clock", "cpu"]) == 1
+    assert "--clock cpu: only Linux tells the time of the worker that loads" in capsys.readouterr().err
 
 
 def test_a_stage_for_everything_is_added() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from plain.loading import PlainClips, plain_collate
 
 from mtltrack.cli.build_data import crop_settings
 from mtltrack.core.config import Config
+from mtltrack.data.augment import ClipTransform, CropSettings, CutFrame, FrameAndBox, SampleRandom
 from mtltrack.data.datasets.folder import FolderSequences
+from mtltrack.data.frames import as_frame
 from mtltrack.data.loader import PATIENCE, build_loader, start_method, start_worker
 from mtltrack.data.sampler import ClipDataset, EpochSampler
 from mtltrack.data.supervision import ClipLoader, supervised
@@ -72,6 +76,26 @@ def _clock_of(process: int | None) -> int:
     return (~process << 3) | 2  # what clock_getcpuclockid gives
 
 
+class Counted(ClipTransform):
+    """Counts the frames by how much their decoding reduced them."""
+
+    def __init__(self, settings: CropSettings) -> None:
+        super().__init__(settings)
+        self.divisors: Counter[int] = Counter()
+
+    def __call__(
+        self,
+        template: FrameAndBox,
+        search: Sequence[FrameAndBox],
+        rng: SampleRandom,
+        allow_flip: bool = True,
+    ) -> tuple[CutFrame, list[CutFrame]]:
+        """Cut one clip."""
+        crops = super().__call__(template, search, rng, allow_flip)
+        self.divisors.update(as_frame(image).divisor for image, _ in (template, *search))
+        return crops
+
+
 class LoadBench:
     """Measures how long samples take until they are normalised on the device.
 
@@ -97,36 +121,60 @@ class LoadBench:
         self.timer = replace(timer, clock=workers_seconds) if takes_theirs else timer
         timer.tell("images: writing them")
         write_sequences(folder)
-        settings = crop_settings(cfg)
-        self.clips = ClipDataset(
-            [FolderSequences(folder)],
+        self.sources = [FolderSequences(folder)]
+
+    def run(self) -> list[Comparison]:
+        """Compare an epoch of so many samples, decoded in full and at reduced scale, with the plain form.
+
+        Workers stay, and rest between the rounds.
+        """
+        full, reduced = (
+            build_loader(self.clips(choice), 1, self.workers, EpochSampler(self.samples), pin_memory=None)
+            for choice in (False, True)
+        )
+        plain = self._plain_loader()
+        told = f"{self.workers} worker, a template and {self.cfg.DATA.SEARCH.NUMBER} search frames a sample"
+        with supervised(full, reduced, plain):
+            return [
+                self._compare(f"{told}, decoded in full", full, plain),
+                self._compare(f"{told}, decoded at {self._scales()}", reduced, plain),
+            ]
+
+    def _compare(self, name: str, ours: ClipLoader, plain: ClipLoader) -> Comparison:
+        return self.timer.compare(
+            name,
+            Form(lambda: self._drain_ours(ours)),
+            Form(lambda: self._drain_plain(plain)),
+            warm_up=1,
+            units=self.samples,
+            memory=False,  # most of it is the workers'
+        )
+
+    def clips(self, reduced: bool) -> ClipDataset:
+        """Return the clips, whose frames are decoded in full or no finer than needed."""
+        cfg, settings = self.cfg, crop_settings(self.cfg)
+        return ClipDataset(
+            self.sources,
             None,
-            samples,
+            self.samples,
             cfg.DATA.SEARCH.NUMBER,
-            type(settings)(settings.template, settings.search, None, settings.brightness_jitter),
+            replace(settings, detail=None, transforms=(), reduced_decode=reduced),
             cfg.DATA.SAMPLER_MODE,
             cfg.DATA.MAX_SAMPLE_INTERVAL,
             tasks=(),
         )
 
-    def run(self) -> list[Comparison]:
-        """Compare an epoch of so many samples; workers stay, and rest between the rounds."""
-        ours = build_loader(self.clips, 1, self.workers, EpochSampler(self.samples), pin_memory=None)
-        plain = self._plain_loader()
-        with supervised(ours, plain):
-            name = (
-                f"{self.workers} worker, a template and {self.cfg.DATA.SEARCH.NUMBER} search frames a sample"
-            )
-            return [
-                self.timer.compare(
-                    name,
-                    Form(lambda: self._drain_ours(ours)),
-                    Form(lambda: self._drain_plain(plain)),
-                    warm_up=1,
-                    units=self.samples,
-                    memory=False,  # most of it is the workers'
-                )
-            ]
+    def _scales(self) -> str:
+        """Say at which scales the frames of an epoch are decoded, and how many at each."""
+        clips = self.clips(reduced=True)
+        clips.transform = counted = Counted(clips.transform.settings)
+        for number in range(self.samples):
+            clips[0, number]
+        total = counted.divisors.total()
+        return ", ".join(
+            f"{'1/' if divisor > 1 else ''}{divisor} ({count / total:.0%})"
+            for divisor, count in sorted(counted.divisors.items())
+        )
 
     def _plain_loader(self) -> ClipLoader:
         workers: dict[str, Any] = {}
@@ -137,7 +185,7 @@ class LoadBench:
                 "multiprocessing_context": start_method(),
             }
         return ClipLoader(
-            PlainClips(self.clips, self.cfg.DATA.MEAN, self.cfg.DATA.STD),
+            PlainClips(self.clips(reduced=False), self.cfg.DATA.MEAN, self.cfg.DATA.STD),
             name="plain",
             patience=PATIENCE,
             batch_size=1,

@@ -244,6 +244,7 @@ def crop_settings(cfg: Config) -> CropSettings:
         None if detail is None else _view(detail),
         cfg.DATA.BRIGHTNESS_JITTER,
         build_transforms(cfg.DATA.TRANSFORMS),
+        cfg.DATA.REDUCED_DECODE,
     )
 
 

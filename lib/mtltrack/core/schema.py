@@ -243,6 +243,9 @@ class Data(Section):
     TRANSFORMS: list[TypedPart] = Field(
         default=[], description="Further changes of training crops, in this order."
     )
+    REDUCED_DECODE: StrictBool = Field(
+        default=False, description="Decode JPEG frames no finer than their crops need; changes the pixels."
+    )
     MAX_BAD_FRACTION: Share = Field(
         default=0.01,
         description="Share of unusable samples above which training stops; one passes unless this is 0.",

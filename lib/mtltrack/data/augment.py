@@ -19,21 +19,22 @@ from torch import Tensor
 from mtltrack.core.errors import DataError
 from mtltrack.data.crops import (
     CropWindow,
-    TargetCrop,
     crop_window,
-    cut,
     cut_target_mask,
+    in_unmirrored_frame,
     jittered_box,
-    jittered_center_crop,
+    target_crop,
     window_affine,
 )
 from mtltrack.data.effects import render_view
+from mtltrack.data.frames import Frame, as_frame
 from mtltrack.data.transforms.base import CropTransform, Rendered, SceneTransform, SceneView
 
 GRAYSCALE_PROBABILITY = 0.05
 FLIP_PROBABILITY = 0.5
-FrameAndBox = tuple[np.ndarray, Tensor]
-"""An RGB image (H, W, 3) uint8 and the target's box (4,) float32 xywh in its pixels."""
+FrameAndBox = tuple[np.ndarray | Frame, Tensor]
+"""A frame, or its RGB pixels (H, W, 3) uint8, and the target's box (4,) float32 xywh in its pixels."""
+Shown = tuple[Frame, Tensor]
 
 
 class RejectedDraw(Exception):
@@ -100,6 +101,8 @@ class CropSettings:
     """Each training crop is made up to this share darker or brighter, in [0, 1)."""
     transforms: tuple[CropTransform | SceneTransform, ...] = ()
     """Further changes of training crops, in this order; see `mtltrack.data.transforms`."""
+    reduced_decode: bool = False
+    """Decode JPEG frames no finer than their crops need; see `mtltrack.data.frames`."""
 
 
 @dataclass(frozen=True)
@@ -187,25 +190,31 @@ class ClipTransform:
         """Cut one clip.
 
         Args:
-            template: RGB image (H, W, 3) uint8 and the target's box (4,) float32 xywh in frame pixels.
+            template: the frame, or its pixels, and the target's box.
             search: the same, one a search frame.
             rng: the sample's generators.
             allow_flip: False for samples with text.
 
         Raises:
             RejectedCrop: a crop shows nothing but padding or the jittered box is too small: draw again.
+            DataError: a frame can't be decoded.
         """
         joint = self.draw_joint(rng, allow_flip)
-        first = self._cut_view([template], self.settings.template, joint, rng, allow_flip, is_search=False)[0]
-        frames = self._cut_view(search, self.settings.search, joint, rng, allow_flip, is_search=True)
-        if self.settings.detail is not None:
-            for frame, (image, box) in zip(frames, search, strict=True):
-                _add_detail(frame, image, box, self.settings.detail, joint, rng)
-        return first, frames
+        settings = self.settings
+        first, *others = [(as_frame(image), box) for image, box in (template, *search)]
+        if settings.detail is not None:
+            for frame, box in others:  # without its jitter, which is drawn last
+                frame.need(_window(box, settings.detail), settings.detail.size)
+        template_crop = self._cut_view([first], settings.template, joint, rng, allow_flip, is_search=False)[0]
+        crops = self._cut_view(others, settings.search, joint, rng, allow_flip, is_search=True)
+        if settings.detail is not None:
+            for crop, (frame, box) in zip(crops, others, strict=True):
+                _add_detail(crop, frame, box, settings.detail, joint, rng)
+        return template_crop, crops
 
     def _cut_view(
         self,
-        frames: Sequence[FrameAndBox],
+        frames: Sequence[Shown],
         view: ViewSettings,
         joint: JointDraw,
         rng: SampleRandom,
@@ -213,12 +222,13 @@ class ClipTransform:
         is_search: bool,
     ) -> list[CutFrame]:
         """Jitter all boxes first, then cut frame by frame: the published order of draws."""
-        shown = [_mirrored_frame(image, box) for image, box in frames] if joint.flip else frames
-        extracts = [jittered_box(box, view.center_jitter, view.scale_jitter, rng.torch) for _, box in shown]
+        boxes = [mirror_box(box, frame.size[0]) if joint.flip else box for frame, box in frames]
+        extracts = [jittered_box(box, view.center_jitter, view.scale_jitter, rng.torch) for box in boxes]
         results = []
-        for original, (image, box), extract in zip(frames, shown, extracts, strict=True):
-            crop = _cut_target(image, extract, box, view, joint.grayscale)
-            window = crop_window(extract, view.factor)
+        for original, box, extract in zip(frames, boxes, extracts, strict=True):
+            window, source = _window(extract, view), original[0]
+            pixels = source.cut(window, view.size, joint.grayscale, mirrored=joint.flip)
+            crop = target_crop(pixels, window, extract, box, source.size)
             frame = CutFrame(crop.image, crop.box_xywh, crop.affine, Cutting(window, joint.flip))
             if self.augment:
                 jitter = self.settings.brightness_jitter
@@ -227,7 +237,7 @@ class ClipTransform:
                     frame = _mirror(frame)
                     crop = crop._replace(valid=crop.valid.flipped())
             if joint.flip:
-                frame.affine = _in_unmirrored_frame(frame.affine, image.shape[1])
+                frame.affine = in_unmirrored_frame(frame.affine, source.size[0])
             if self.augment:
                 self._change(frame, original, rng, is_search)
             if not crop.valid.usable():
@@ -235,7 +245,7 @@ class ClipTransform:
             results.append(frame)
         return results
 
-    def _change(self, frame: CutFrame, original: FrameAndBox, rng: SampleRandom, is_search: bool) -> None:
+    def _change(self, frame: CutFrame, original: Shown, rng: SampleRandom, is_search: bool) -> None:
         """Apply DATA.TRANSFORMS in their order; those that change the scene only to search crops."""
         for change in self.settings.transforms:
             if not isinstance(change, SceneTransform):
@@ -244,11 +254,9 @@ class ClipTransform:
                 _render(frame, original, change, rng)
 
 
-def _cut_target(
-    image: np.ndarray, extract: Tensor, box: Tensor, view: ViewSettings, grayscale: bool
-) -> TargetCrop:
+def _window(extract: Tensor, view: ViewSettings) -> CropWindow:
     try:
-        return jittered_center_crop(image, extract, box, view.factor, view.size, grayscale)
+        return crop_window(extract, view.factor)
     except DataError as error:
         raise RejectedCrop("the jittered box is too small") from error
 
@@ -261,10 +269,6 @@ def mirror_box(box_xywh: Tensor, width: int) -> Tensor:
     """
     left = (width - 1) - (box_xywh[0] + box_xywh[2])
     return torch.stack((left, box_xywh[1], box_xywh[2], box_xywh[3]))
-
-
-def _mirrored_frame(image: np.ndarray, box_xywh: Tensor) -> FrameAndBox:
-    return image[:, ::-1], mirror_box(box_xywh, image.shape[1])
 
 
 def _mirror(frame: CutFrame) -> CutFrame:
@@ -287,19 +291,11 @@ def _mirror_affine(affine: np.ndarray, size: int) -> np.ndarray:
     return mirrored
 
 
-def _in_unmirrored_frame(affine: np.ndarray, width: int) -> np.ndarray:
-    """Let a matrix point into the frame as it was before it was mirrored."""
-    result = affine.copy()
-    result[0] = -affine[0]
-    result[0, 2] += width - 1
-    return result
-
-
-def _render(frame: CutFrame, original: FrameAndBox, change: SceneTransform, rng: SampleRandom) -> None:
+def _render(frame: CutFrame, original: Shown, change: SceneTransform, rng: SampleRandom) -> None:
     """Let a scene transform change a crop, and the box with it where the frame's border moves."""
-    image, box_xywh = original
+    source, box_xywh = original
     x, y, w, h = (float(value) for value in box_xywh)
-    box, frame_size = np.array([x, y, x + w, y + h]), (image.shape[1], image.shape[0])
+    box, frame_size = np.array([x, y, x + w, y + h]), source.size
     rendered = change.draw(SceneView(frame.image, frame.affine, box, frame_size), rng)
     frame.image = render_view(rendered.effect, frame.image, frame.affine, frame_size)
     frame.rendered += (rendered,)
@@ -311,23 +307,24 @@ def _render(frame: CutFrame, original: FrameAndBox, change: SceneTransform, rng:
 
 
 def _add_detail(
-    frame: CutFrame,
-    image: np.ndarray,
+    crop: CutFrame,
+    frame: Frame,
     box_xywh: Tensor,
     view: ViewSettings,
     joint: JointDraw,
     rng: SampleRandom,
 ) -> None:
     """Cut the detail view around the target, mirrored and grey as the frame's crop is."""
-    width = image.shape[1]
+    width = frame.size[0]
     if joint.flip:
-        image, box_xywh = _mirrored_frame(image, box_xywh)
+        box_xywh = mirror_box(box_xywh, width)
     extract = jittered_box(box_xywh, view.center_jitter, view.scale_jitter, rng.torch)
     window = crop_window(extract, view.factor)
-    detail, affine = cut(image, window, view.size, joint.grayscale), window_affine(window, view.size)
-    if frame.cutting.mirrored:
+    detail = frame.cut(window, view.size, joint.grayscale, mirrored=joint.flip)
+    affine = window_affine(window, view.size)
+    if crop.cutting.mirrored:
         detail, affine = cv2.flip(detail, 1), _mirror_affine(affine, view.size)
-    frame.detail_affine = _in_unmirrored_frame(affine, width) if joint.flip else affine
-    for rendered in frame.rendered:
-        detail = render_view(rendered.effect, detail, frame.detail_affine, (width, image.shape[0]))
-    frame.detail = detail
+    crop.detail_affine = in_unmirrored_frame(affine, width) if joint.flip else affine
+    for rendered in crop.rendered:
+        detail = render_view(rendered.effect, detail, crop.detail_affine, frame.size)
+    crop.detail = detail

@@ -214,13 +214,20 @@ def valid_pixels(window: CropWindow, width: int, height: int, size: int) -> Vali
     Bilinear interpolation works on columns and rows alone, so two vectors say the same.
     """
     columns, rows = window.inside(width, height)
-    return ValidPixels(_resized(columns, window.side, size), _resized(rows, window.side, size))
+    side = window.side
+    return ValidPixels(padded_share(columns, side, size) == 0.0, padded_share(rows, side, size) == 0.0)
 
 
-def _resized(inside: slice, side: int, size: int) -> np.ndarray:
+def padded_share(inside: slice, side: int, size: int) -> np.ndarray:
+    """Return (size,) float64 in [0, 1], how much of each column (or row) of a resized crop is padding.
+
+    Of the window's columns, `side` of them, those `inside` show the frame; the crop has `size`.
+    """
+    if inside == slice(0, side):
+        return np.zeros(size)
     padding = np.ones((1, side))
     padding[0, inside] = 0.0
-    return cv2.resize(padding, (size, 1))[0] == 0.0
+    return cv2.resize(padding, (size, 1))[0]
 
 
 def crop_affine(box_xywh: Numbers, factor: float, size: int) -> np.ndarray:
@@ -237,6 +244,14 @@ def window_affine(window: CropWindow, size: int) -> np.ndarray:
     scale = window.side / size
     shift = 0.5 * scale - 0.5
     return np.array([[scale, 0.0, window.left + shift], [0.0, scale, window.top + shift]])
+
+
+def in_unmirrored_frame(affine: np.ndarray, width: int) -> np.ndarray:
+    """Let a matrix (2, 3) that points into a mirrored frame point into the frame as it was."""
+    result = affine.copy()
+    result[0] = -affine[0]
+    result[0, 2] += width - 1
+    return result
 
 
 def transform_image_to_crop(
@@ -306,11 +321,29 @@ def jittered_center_crop(
     Raises:
         DataError: `extract_xywh` has no area or isn't finite.
     """
-    window = crop_window(extract_xywh, factor)
-    height, width = image.shape[:2]
+    window, frame_size = crop_window(extract_xywh, factor), (image.shape[1], image.shape[0])
+    return target_crop(cut(image, window, size, grayscale), window, extract_xywh, box_xywh, frame_size)
+
+
+def target_crop(
+    pixels: np.ndarray,
+    window: CropWindow,
+    extract_xywh: Tensor,
+    box_xywh: Tensor,
+    frame_size: tuple[int, int],
+) -> TargetCrop:
+    """Say of a crop where the target is in it, and what of it is padding.
+
+    Args:
+        pixels: (size, size, 3) uint8, the crop.
+        window: that of `extract_xywh`.
+        extract_xywh, box_xywh: see `jittered_center_crop`.
+        frame_size: width and height of the frame in pixels.
+    """
+    size = int(pixels.shape[0])
     return TargetCrop(
-        image=cut(image, window, size, grayscale),
+        image=pixels,
         box_xywh=transform_image_to_crop(box_xywh, extract_xywh, size / window.side, size),
-        valid=valid_pixels(window, width, height, size),
+        valid=valid_pixels(window, *frame_size, size),
         affine=window_affine(window, size),
     )

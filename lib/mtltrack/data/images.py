@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 
 import cv2
@@ -16,6 +17,14 @@ from mtltrack.data.stores import Store
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 IMAGE_FOLDERS = ("img", "imgs", "images", "color")  # where a sequence's folder may hold its images
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_REMEDY = "Fetch the file again, or take its frame out of the data set."
+# flags of OpenCV that say a scale and nothing of colours
+_SCALES = {
+    1: 0,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.\w+)")
 _ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held; 5 to 8 swap rows and columns
 
@@ -80,31 +89,51 @@ def with_missing(images: Sequence[str], count: int) -> list[str]:
     return [by_number.get(n, f"{head}{n:0{digits}d}{tail}") for n in range(first, last + 1)]
 
 
-def decode_image(data: bytes, name: str) -> np.ndarray:
+def decode_image(data: bytes, name: str, divisor: int = 1) -> np.ndarray:
     """Decode an image file.
 
     Args:
         data: bytes of the file.
         name: how to call it in an error.
+        divisor: 2, 4 or 8 decode a JPEG at 1/2, 1/4 or 1/8 of its size; only for a JPEG.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        (H, W, 3) uint8 RGB; of a reduced JPEG (ceil(H / divisor), ceil(W / divisor), 3).
 
     Raises:
         DataError: the bytes are no image, or end before the image does.
     """
-    remedy = "Fetch the file again, or take its frame out of the data set."
-    # some decoders fill what is missing with grey; searched from the end, where it nearly always stands
-    if data[:2] == _JPEG_START and data.rfind(_JPEG_END) < 0:
-        raise DataError(f"{name}: the image is cut off ({len(data)} bytes, no end marker). {remedy}")
+    check_complete(data, name)
     buffer = np.frombuffer(data, dtype=np.uint8)
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB) if buffer.size else None
+        image = cv2.imdecode(buffer, _SCALES[divisor] | cv2.IMREAD_COLOR_RGB) if buffer.size else None
     except cv2.error:
         image = None
     if image is None:
-        raise DataError(f"{name}: the image can't be decoded ({len(data)} bytes). {remedy}")
+        raise DataError(f"{name}: the image can't be decoded ({len(data)} bytes). {_REMEDY}")
     return image
+
+
+def check_complete(data: bytes, name: str) -> None:
+    """Raise DataError for a JPEG that ends before its end marker.
+
+    Some decoders fill what is missing with grey. The marker is searched from the end, where it nearly always
+    stands.
+    """
+    if data[:2] == _JPEG_START and data.rfind(_JPEG_END) < 0:
+        raise DataError(f"{name}: the image is cut off ({len(data)} bytes, no end marker). {_REMEDY}")
+
+
+def upright_jpeg_size(data: bytes, name: str) -> tuple[int, int] | None:
+    """Return the width and height of a JPEG that is stored as it is to be seen; None for anything else.
+
+    Raises:
+        DataError: it begins as a JPEG and is none.
+    """
+    if data[:2] != _JPEG_START:
+        return None
+    with _opened(data, name) as image:
+        return image.size if image.getexif().get(_ORIENTATION, 1) == 1 else None
 
 
 def image_size(data: bytes, name: str) -> tuple[int, int]:
@@ -113,12 +142,16 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
     Raises:
         DataError: the bytes are no image.
     """
+    with _opened(data, name) as image:
+        turned = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
+        return (image.height, image.width) if turned else image.size
+
+
+@contextmanager
+def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
+    """Read the head of an image; raises DataError for bytes that are no image."""
     try:
         with Image.open(BytesIO(data)) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
-            return (image.height, image.width) if turned else image.size
+            yield image
     except (OSError, SyntaxError, UnidentifiedImageError) as error:
-        raise DataError(
-            f"{name}: the image can't be decoded ({len(data)} bytes). "
-            "Fetch the file again, or take its frame out of the data set."
-        ) from error
+        raise DataError(f"{name}: the image can't be decoded ({len(data)} bytes). {_REMEDY}") from error

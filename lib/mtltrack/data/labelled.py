@@ -15,7 +15,13 @@ from mtltrack.core.rle import decode_mask, decode_png
 from mtltrack.core.zones import read_zones
 from mtltrack.data.labels import condition_labels
 from mtltrack.data.recent import Recent
-from mtltrack.data.sequences import FrameLabels, PlateLabel, SequenceDataset, SequenceInfo
+from mtltrack.data.sequences import (
+    FrameLabels,
+    PlateLabel,
+    SequenceDataset,
+    SequenceInfo,
+    encoded_image,
+)
 from mtltrack.data.sidecar_checks import alert_faults, check_belongs, sidecar_name, timestamp_faults
 from mtltrack.data.sidecars import SidecarFile, read_usable_lines
 
@@ -62,6 +68,10 @@ class LabelledSequences:
     def image(self, i: int, frame: int) -> np.ndarray:
         """Return frame `frame` (from 0) of sequence `i` as (H, W, 3) uint8 RGB."""
         return self.dataset.image(i, frame)
+
+    def encoded(self, i: int, frame: int) -> tuple[bytes, str] | None:
+        """Return the file of a frame and its name, where the data set has it."""
+        return encoded_image(self.dataset, i, frame)
 
     def sequence(self, i: int) -> SequenceInfo:
         """Return what the data set and the labels say of sequence `i`."""

@@ -12,6 +12,7 @@ from mtltrack.core.errors import ConfigError, DataError
 from mtltrack.core.stopping import StopRule
 from mtltrack.data.augment import ClipTransform, CropSettings, RejectedDraw, SampleRandom
 from mtltrack.data.collate import Sample, build_sample
+from mtltrack.data.frames import Frame, open_frame
 from mtltrack.data.sampling import FrameChoice, sampling_mode
 from mtltrack.data.sequences import SequenceDataset, SequenceInfo
 from mtltrack.data.task_labels import ClipLabels, ClipParts
@@ -149,18 +150,17 @@ class ClipDataset(Dataset[Sample]):
         for frame in frames:
             if frame in info.faults:
                 raise DataError(info.faults[frame])
-        images: dict[int, np.ndarray] = {}
+        images: dict[int, Frame] = {}
         for frame in frames:
             if frame not in images:
-                images[frame] = source.image(i, frame)
-        for frame in images:
+                images[frame] = open_frame(source, i, frame, self.transform.settings.reduced_decode)
+        for frame, image in images.items():
             x, y, w, h = info.boxes_xywh[frame]
-            size = (images[frame].shape[1], images[frame].shape[0])
-            check_in_frame((x, y, x + w, y + h), size, f"{info.where(frame)}: the box")
+            check_in_frame((x, y, x + w, y + h), image.size, f"{info.where(frame)}: the box")
         boxes = torch.from_numpy(info.boxes_xywh[frames].astype(np.float32))
         views = [(images[frame], box) for frame, box in zip(frames, boxes, strict=True)]
         template, search = self.transform(views[0], views[1:], rng, allow_flip=not info.has_text)
-        sizes = [(image.shape[1], image.shape[0]) for image, _ in views[1:]]
+        sizes = [image.size for image, _ in views[1:]]
         labels = self.labels(ClipParts(source, i, info, choice, search, sizes))
         return build_sample(template, search, info, choice, source.name, labels)
 

@@ -145,3 +145,14 @@ class SequenceDataset(Protocol):
     def mask(self, i: int, frame: int) -> np.ndarray:
         """Return the target's mask (H, W) uint8, 1 on the target; asked only where `masked` says so."""
         ...
+
+
+def encoded_image(source: SequenceDataset, i: int, frame: int) -> tuple[bytes, str] | None:
+    """Return the file of a frame and how to name it in a message; None where a data set has no such files.
+
+    Raises:
+        DataError: the file can't be read.
+    """
+    read = getattr(source, "encoded", None)  # a data set may do without it
+    found: tuple[bytes, str] | None = None if read is None else read(i, frame)
+    return found

@@ -45,8 +45,13 @@ class StoredSequences:
 
     def image(self, i: int, frame: int) -> np.ndarray:
         """Return frame `frame` (from 0) of sequence `i` as (H, W, 3) uint8 RGB."""
-        store, key = self._store(i), self._image_key(i, frame)
-        return decode_image(store.read(key), store.locate(key))
+        return decode_image(*self._image_file(i, frame))
+
+    def encoded(self, i: int, frame: int) -> tuple[bytes, str] | None:
+        """Return the file of a frame and its name, to be decoded later; None where `image` does more."""
+        if type(self).image is not StoredSequences.image:
+            return None
+        return self._image_file(i, frame)
 
     def mask(self, i: int, frame: int) -> np.ndarray:
         """Return the target's mask (H, W) uint8; a data set with masks gives its own.
@@ -58,6 +63,11 @@ class StoredSequences:
             f"frame {frame + 1} of '{self.sequence_name(i)}' has no mask: {self.name} comes without masks. "
             "Give it some with CLS_ANN_DIR, or train the task seg on other data (docs/data.md)."
         )
+
+    def _image_file(self, i: int, frame: int) -> tuple[bytes, str]:
+        """Return the bytes of a frame's file and how to name it in a message."""
+        store, key = self._store(i), self._image_key(i, frame)
+        return store.read(key), store.locate(key)
 
     def _load(self, i: int) -> SequenceInfo:
         raise NotImplementedError

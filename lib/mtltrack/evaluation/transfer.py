@@ -31,17 +31,20 @@ class Uploader:
     def images(self, crops: Sequence[np.ndarray]) -> Tensor:
         """Send uint8 crops and normalise them there, each (H, W, 3) -> (B, 3, H, W)."""
         pixels = torch.from_numpy(crops[0][None] if len(crops) == 1 else np.stack(crops))
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
-        return normalise(pixels.permute(0, 3, 1, 2), self.mean, self.std)
+        return normalise(self._send(pixels).permute(0, 3, 1, 2), self.mean, self.std)
 
     def affines(self, affines: Sequence[np.ndarray]) -> Tensor:
         """Send affines, each (2, 3) float64 -> (B, 1, 2, 3) float32."""
-        return torch.from_numpy(np.stack(affines)).float()[:, None].to(self.device, non_blocking=True)
+        return self._send(torch.from_numpy(np.stack(affines)).float()[:, None])
 
     def times(self, seconds: Sequence[float]) -> Tensor:
         """Send a time stamp each, -> (B, 1) float64."""
-        return torch.tensor(seconds, dtype=torch.float64)[:, None].to(self.device, non_blocking=True)
+        return self._send(torch.tensor(seconds, dtype=torch.float64)[:, None])
+
+    def _send(self, tensor: Tensor) -> Tensor:
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()  # from other memory the host would wait for the copy
+        return tensor.to(self.device, non_blocking=True)
 
 
 def joined(tensors: Sequence[Tensor]) -> Tensor:

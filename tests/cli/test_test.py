@@ -19,7 +19,7 @@ from mtltrack.evaluation.overlay import VideoWriter
 from mtltrack.evaluation.results import ResultFolder, read_boxes, read_tasks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluation"))
-from fake_trackers import StillTracker, walk, write_sequence
+from fake_trackers import StillBatch, StillTracker, walk, write_sequence
 
 NAME = ("hiptrack", "hiptrack_cls_tiny")
 
@@ -370,3 +370,18 @@ def test_help_has_examples(module: object, capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit):
         module.main(["--help"])  # type: ignore[attr-defined]
     assert "examples:" in capsys.readouterr().out
+
+
+def test_several_sequences_at_once(
+    save_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = StillBatch()
+    monkeypatch.setattr(test.TrackerFromCheckpoint, "__call__", lambda self, device: tracker)
+    assert test.main(command(save_dir, "--batch", "2")) == 0
+    assert tracker.together == [[10, 10], [10, 10], [10]]  # a has four frames, b three
+    assert "2 run, 0 there already, 0 failed" in capsys.readouterr().out
+    assert test.main(command(save_dir, "--batch", "0")) == 1
+    assert "--batch must be 1 or more, found 0" in capsys.readouterr().err
+    monkeypatch.setattr(test.TrackerFromCheckpoint, "__call__", lambda self, device: StillTracker())
+    assert test.main(command(save_dir, "--batch", "2", "--force")) == 1
+    assert "error: StillTracker follows one sequence at a time" in capsys.readouterr().err

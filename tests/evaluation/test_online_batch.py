@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from mtltrack.cli.build import build_tracker
 from mtltrack.core.config import Config, config_from_dict
+from mtltrack.evaluation.benchmarks import load_benchmark
 from mtltrack.evaluation.online import OnlineTracker
+from mtltrack.evaluation.results import ResultFolder, read_boxes, read_tasks
+from mtltrack.evaluation.runner import Settings, run
 from mtltrack.models.tracker import Tracker
 
 HEADS = {
@@ -210,3 +215,24 @@ def test_a_batch_that_no_video_is_to_blame_for(monkeypatch: pytest.MonkeyPatch) 
         "a batch of 2 videos fails, though each alone doesn't: ValueError: no even batches; give a smaller"
     )
     assert all(isinstance(error, RuntimeError) and wanted in str(error) for error in found)
+
+
+def test_result_files_hold_what_one_after_the_other_writes(tmp_path: Path) -> None:
+    for number, video in enumerate(videos([9, 4, 13])):
+        images = tmp_path / "data" / f"v{number}" / "img"
+        images.mkdir(parents=True)
+        for index, image in enumerate(video.images):
+            cv2.imwrite(str(images / f"{index + 1:04d}.png"), image)
+        line = ",".join(map(str, video.box)) + "\n"
+        (images.parent / "groundtruth.txt").write_text(line * len(video.images))
+    sequences = load_benchmark(str(tmp_path / "data")).sequences
+    folders = []
+    for batch in (1, 2):
+        folder = ResultFolder.of(tmp_path / "results", "tiny", str(batch))
+        summary = run(lambda device: make(), sequences, Settings(folder, decimals=6, batch=batch))
+        assert len(summary.done) == 3, summary.failed
+        folders.append(folder)
+    one, two = folders
+    for name in ("v0", "v1", "v2"):
+        np.testing.assert_allclose(read_boxes(one.boxes(name)), read_boxes(two.boxes(name)), atol=1e-3)
+        assert_alike(read_tasks(one.tasks(name)), read_tasks(two.tasks(name)), name)

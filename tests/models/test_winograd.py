@@ -99,11 +99,11 @@ def test_layers_that_it_suits(layer: nn.Module, wanted: bool) -> None:
 
 
 def test_wide_layers_pay() -> None:
-    """Cin Cout / (Cin + Cout) is to be 50."""
-    assert pays(100, 100)
-    assert pays(768, 64)
-    assert not pays(99, 100)
-    assert not pays(768, 53)
+    """Cin Cout / (Cin + Cout) is to be 75."""
+    assert pays(150, 150)
+    assert pays(768, 84)
+    assert not pays(149, 150)
+    assert not pays(768, 83)
 
 
 def test_other_kernels_are_refused() -> None:

@@ -24,7 +24,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-WORTHWHILE_CHANNELS = 50  # measured: from here on this form was the faster one on maps of 4 x 4 to 96 x 96
+WORTHWHILE_CHANNELS = 75  # measured on maps of 12 x 12 to 48 x 48
 TILES_AT_ONCE = 400  # more of them leave the cache, with fewer a product mostly waits for its weights
 BIAS_ENTRY = 5  # entry (1, 1) of the 4 x 4: A^T makes it part of all four pixels of a tile with factor 1
 
@@ -44,6 +44,8 @@ def suits(convolution: nn.Module) -> bool:
 
 def pays(in_channels: int, out_channels: int) -> bool:
     """Return whether this form is the faster one, where matrix products run about as fast as convolutions.
+
+    It is compared with the plain form whose weights are packed once (see `mtltrack.models.packed`).
 
     The transforms take time in proportion to Cin + Cout for each pixel, and save some in proportion to
     Cin * Cout. They pay where Cin Cout / (Cin + Cout) is large enough.

@@ -109,3 +109,8 @@ def test_wide_layers_pay() -> None:
 def test_other_kernels_are_refused() -> None:
     with pytest.raises(ValueError, match=r"are \(Cout, Cin, 3, 3\); these are \(8, 4, 1, 1\)"):
         transformed_weight(torch.ones(8, 4, 1, 1))
+
+
+def test_maps_with_other_channels_are_refused() -> None:
+    with pytest.raises(RuntimeError, match="size"):
+        winograd_conv(torch.ones(1, 1, 4, 4), transformed_weight(torch.ones(2, 3, 3, 3)))

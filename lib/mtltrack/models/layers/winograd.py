@@ -82,8 +82,8 @@ def winograd_conv(x: Tensor, transformed: Tensor, bias: Tensor | None = None) ->
         transformed: from `transformed_weight`.
         bias: (Cout,).
     """
-    batch, _, height, width = x.shape
-    channels, out_channels = transformed.shape[1:]
+    batch, channels, height, width = x.shape
+    out_channels = transformed.shape[2]
     rows, columns = _tiles_along(height), _tiles_along(width)
     padded = x.new_zeros(batch, 2 * rows + 2, 2 * columns + 2, channels)
     padded[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)

@@ -5,10 +5,11 @@ analysis of boxes, and the scores of every head that has labels. Beside the scor
 are from those of the first precision: as tracked, where a small difference moves the next crop and so grows
 with the frames, and frame by frame from the same crop, which is what the precision itself does.
 
-A difference of scores means something when it is larger than what chance makes: the first precision is run
-twice more, started on a box --moved a tenth of a pixel to the right and to the left. --seeds names weights of
-other seeds of training, tracked in the first precision. --trained compares weights that were trained
-otherwise, such as with TRAIN.AMP.
+A difference of scores means something when it is larger than what chance makes. So each precision also runs
+from first boxes that are --moved by a tenth and two tenths of a pixel to the right and to the left; a second
+table has the means of these runs and how far they lie apart. --seeds names weights of other seeds of
+training, tracked in the first precision. --trained compares weights that were trained otherwise, such as with
+TRAIN.AMP.
 
 Labels lie beside the sequences as files (see docs/data.md). A folder in DAVIS's layout is scored by its
 masks; --attributes gives OTB sequences their scene conditions.
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from precision.findings import Finding, RunError, as_json, compare_boxes, score_runs, tables
+from precision.findings import Finding, RunError, as_json, collected, compare_boxes, score_runs, tables
 from precision.picture import draw
 from precision.same_crops import from_same_crops
 from precision.sources import Source, read_source
@@ -64,6 +65,11 @@ class Run:
     weights: Path
     precision: str
     moved: float = 0.0
+
+    def moves(self, other: Run) -> bool:
+        """Whether this is the other run from another first box."""
+        same = (self.weights, self.precision) == (other.weights, other.precision)
+        return bool(self.moved) and not other.moved and same and other.name == other.precision
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -119,9 +125,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--moved",
         type=float,
-        default=0.1,
+        nargs="*",
+        default=[0.1, 0.2],
         metavar="PIXELS",
-        help="how far the first box is moved to see what chance does; 0: not at all (0.1)",
+        help="how far the first box is moved to see what chance does; '--moved' alone: not at all (0.1 0.2)",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1; without it a GPU if there is one")
     parser.add_argument(
@@ -142,11 +149,13 @@ def runs_of(options: argparse.Namespace, checkpoint: Path, device: torch.device)
     precisions = options.precisions or [FULL, "bf16", *(["fp16"] if device.type == "cuda" else [])]
     first = precisions[0]
     found = [Run(name, checkpoint, name) for name in dict.fromkeys(precisions)]
-    if not 0 <= options.moved < 10:
-        raise DataError(f"--moved {options.moved:g}: wanted a few tenths of a pixel, at least 0 and below 10")
-    if options.moved > 0:
-        for pixels in (options.moved, -options.moved):
-            found.append(Run(f"{first}, start {pixels:+g} px", checkpoint, first, pixels))
+    for pixels in options.moved:
+        if not 0 < pixels < 10:
+            raise DataError(f"--moved {pixels:g}: wanted a few tenths of a pixel, above 0 and below 10")
+        for name in dict.fromkeys(precisions):
+            found += [
+                Run(f"{name}, start {moved:+g} px", checkpoint, name, moved) for moved in (pixels, -pixels)
+            ]
     for given in options.trained:
         name, _, file = given.rpartition("=")
         if not name or not file:
@@ -216,21 +225,27 @@ def compare(
     scores = score_runs(source, results)
     first, *others = items
     seeds = [item.name for item in items if item.name.startswith("seed ")]
-    spread = {score: [scores[name][score] for name in (first.name, *seeds)] for score in scores[first.name]}
+    hidden = {*seeds, *(item.name for item in items if item.moved)}
+    starts = {
+        item.name: collected(scores, [item.name, *(other.name for other in items if other.moves(item))])
+        for item in items
+        if any(other.moves(item) for other in items)
+    }
     return Finding(
         name=source.name,
         frames=source.frames,
         reference=first.name,
-        scores={item.name: scores[item.name] for item in items if item.name not in seeds},
+        scores={item.name: scores[item.name] for item in items if item.name not in hidden},
         boxes={item.name: compare_boxes(source, results[item.name], results[first.name]) for item in others},
         same_crop={
             item.name: from_same_crops(
                 source, build(options, item, device), build(options, first, device), item.name
             )
             for item in others
-            if item.precision != first.precision
+            if item.precision != first.precision and not item.moved
         },
-        seeds=spread if seeds else {},
+        starts=starts,
+        seeds=collected(scores, [first.name, *seeds]) if seeds else {},
     )
 
 

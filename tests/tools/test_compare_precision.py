@@ -21,7 +21,8 @@ from precision.findings import BoxDifference, Finding, as_json, distance, tables
 from precision.picture import draw
 
 CLS, SEG = "{TYPE: ClsHead, HIDDEN_DIM: 8, LABELS: multi}", "{TYPE: SegHead, HIDDEN_DIM: 8, STEM: 4}"
-OPTIONS = [f"TASKS={{cls: {CLS}, seg: {SEG}}}", "MODEL.BACKBONE.DEPTH=3"]
+SMALL = ["MODEL.BACKBONE.EMBED_DIM=24", "MODEL.BACKBONE.DEPTH=3", "MODEL.HEAD.NUM_CHANNELS=8"]
+OPTIONS = [f"TASKS={{cls: {CLS}, seg: {SEG}}}", *SMALL]
 MODEL = ["--script", "ostrack", "--config", "ostrack_tiny", "--device", "cpu"]
 FRAMES = 4
 
@@ -73,7 +74,17 @@ def test_every_precision_is_tracked_scored_and_compared(
         "--dataset",
         str(data / "vos"),
     ]
-    arguments += ["--precisions", "fp32", "bf16", "--seeds", weights[1], "--trained", f"amp={weights[0]}"]
+    arguments += [
+        "--precisions",
+        "fp32",
+        "bf16",
+        "--moved",
+        "0.1",
+        "--seeds",
+        weights[1],
+        "--trained",
+        f"amp={weights[0]}",
+    ]
     arguments += ["--frames", "box=2:4", "--out", str(tmp_path), "--cfg-options", *OPTIONS]
     assert compare_precision.main(arguments) == 0
     printed = capsys.readouterr().out
@@ -85,13 +96,8 @@ def test_every_precision_is_tracked_scored_and_compared(
     found = json.loads((tmp_path / "precision.json").read_text(encoding="utf-8"))
     sot, vos = found["data"]
     assert (sot["name"], sot["frames"], vos["name"], vos["frames"]) == ("sot", 3, "vos", 4)
-    assert list(sot["scores"]) == [
-        "fp32",
-        "bf16",
-        "fp32, start +0.1 px",
-        "fp32, start -0.1 px",
-        "trained: amp",
-    ]
+    assert list(sot["scores"]) == ["fp32", "bf16", "trained: amp"]
+    assert {run: len(found["AUC"]) for run, found in sot["starts"].items()} == {"fp32": 3, "bf16": 3}
     same = sot["boxes"]["trained: amp"]  # the same weights in the same precision
     assert (same["mean_iou"], same["largest_pixels"], same["frames"]) == (pytest.approx(1), 0, 2)
     assert sot["scores"]["trained: amp"] == sot["scores"]["fp32"]
@@ -107,7 +113,7 @@ def test_every_precision_is_tracked_scored_and_compared(
 
 def test_conditions_follow_from_attributes(data: Path, weights: list[str], tmp_path: Path) -> None:
     arguments = [*MODEL, "--checkpoint", weights[0], "--dataset", str(data / "sot"), "--precisions", "fp32"]
-    arguments += ["--attributes", str(data / "otb.json"), "--moved", "0", "--out", str(tmp_path)]
+    arguments += ["--attributes", str(data / "otb.json"), "--moved", "--out", str(tmp_path)]
     assert compare_precision.main([*arguments, "--cfg-options", *OPTIONS]) == 0
     (found,) = json.loads((tmp_path / "precision.json").read_text(encoding="utf-8"))["data"]
     assert 0 <= found["scores"]["fp32"]["cls macro_f1"] <= 1
@@ -126,10 +132,14 @@ def test_distance_by_hand() -> None:
 def test_a_difference_is_held_against_the_spread_of_seeds() -> None:
     scores = {"fp32": {"AUC": 0.50, "AO": 0.40}, "bf16": {"AUC": 0.51, "AO": 0.45}}
     none = BoxDifference(math.nan, math.nan, math.nan, math.nan, 0)
-    finding = Finding("sot", 9, "fp32", scores, {"bf16": none}, {}, {"AUC": [0.5, 0.52], "AO": [0.4, 0.41]})
+    seeds = {"AUC": [0.5, 0.52], "AO": [0.4, 0.41]}
+    starts = {"fp32": {"AUC": [0.50, 0.52]}, "bf16": {"AUC": [0.54, 0.53]}}
+    finding = Finding("sot", 9, "fp32", scores, {"bf16": none}, seeds=seeds, starts=starts)
     assert finding.spread("AUC") == pytest.approx(0.02) and finding.spread("mIoU") is None
     within = list(tables(finding)[0].columns[-1].cells)
     assert within == ["yes", "no"]
+    moved = [next(iter(column.cells)) for column in tables(finding)[1].columns]
+    assert moved == ["AUC", "51.00 (50.00 to 52.00)", "53.50 (53.00 to 54.00)", "+2.50", "no"]
     assert json.loads(as_json({}, [finding]))["data"][0]["boxes"]["bf16"]["mean_iou"] is None
     assert draw([finding])[:4] == b"\x89PNG"
 
@@ -141,7 +151,7 @@ def test_a_difference_is_held_against_the_spread_of_seeds() -> None:
         (["--trained", "a={weights}", "--trained", "a={weights}"], "--trained names 'trained: a' twice"),
         (["--seeds", "nowhere.pth"], "the weights of 'seed 1' are no file: nowhere.pth"),
         (["--frames", "car=1:2"], "--frames names 'car', which no --dataset has. There: box."),
-        (["--moved", "-1"], "--moved -1: wanted a few tenths of a pixel"),
+        (["--moved", "0"], "--moved 0: wanted a few tenths of a pixel"),
         (["--precisions", "fp32", "fp16"], "TEST.PRECISION is fp16, which needs a GPU; the device is cpu"),
     ],
 )

@@ -67,6 +67,7 @@ class Finding:
         scores: run -> score -> value, in [0, 1] as a rule.
         boxes: run -> distance from the reference, as tracked.
         same_crop: run -> the same with each frame cut around the reference's box; not of other weights.
+        starts: precision -> score -> one value of each first box, the true one first.
         seeds: score -> one value of each seed of training, the reference's among them; empty with one seed.
     """
 
@@ -76,12 +77,12 @@ class Finding:
     scores: dict[str, Scores]
     boxes: dict[str, BoxDifference]
     same_crop: dict[str, BoxDifference] = field(default_factory=dict)
+    starts: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     seeds: dict[str, list[float]] = field(default_factory=dict)
 
     def spread(self, score: str) -> float | None:
         """Return how far the seeds lie apart, None with one seed."""
-        values = [value for value in self.seeds.get(score, []) if not math.isnan(value)]
-        return max(values) - min(values) if len(values) > 1 else None
+        return _spread(self.seeds.get(score, []))
 
 
 def score_runs(source: Source, results: Mapping[str, ResultFolder]) -> dict[str, Scores]:
@@ -93,6 +94,16 @@ def score_runs(source: Source, results: Mapping[str, ResultFolder]) -> dict[str,
             row = scores.rows[""]
             found[run] |= {f"{task} {name}": float(row[name]) for name in TASK_SCORES[task]}
     return found
+
+
+def collected(scores: Mapping[str, Scores], runs: Sequence[str]) -> dict[str, list[float]]:
+    """Return score -> its value in each of the runs."""
+    return {score: [scores[run][score] for run in runs] for score in scores[runs[0]]}
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    known = [value for value in values if not math.isnan(value)]
+    return max(known) - min(known) if len(known) > 1 else None
 
 
 def compare_boxes(source: Source, run: ResultFolder, reference: ResultFolder) -> BoxDifference:
@@ -117,8 +128,9 @@ def distance(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> BoxDiffe
 
 
 def tables(finding: Finding) -> list[Table]:
-    """Return the table of scores and that of boxes."""
-    return [_score_table(finding), _box_table(finding)]
+    """Return the tables of scores, of first boxes that were moved, and of boxes."""
+    moved = [_start_table(finding)] if finding.starts else []
+    return [_score_table(finding), *moved, _box_table(finding)]
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
@@ -146,6 +158,25 @@ def _score_table(finding: Finding) -> Table:
             inside = spread is not None and all(abs(value) <= spread for value in differences)
             cells += ["-" if spread is None else percent(spread), "yes" if inside else "no"]
         table.add_row(*cells)
+    return table
+
+
+def _start_table(finding: Finding) -> Table:
+    """Return the means of the runs from several first boxes, and whether they differ more than these runs."""
+    reference, *others = finding.starts
+    count = len(next(iter(finding.starts[reference].values())))
+    columns = ["score", reference, *others, *(f"{run}, difference" for run in others), "within"]
+    table = _table(f"{finding.name}: mean of {count} first boxes (lowest to highest), percent", columns)
+    for score, values in finding.starts[reference].items():
+        means = {run: float(np.mean(found[score])) for run, found in finding.starts.items()}
+        cells = [
+            f"{percent(means[run])} ({percent(min(found[score]))} to {percent(max(found[score]))})"
+            for run, found in finding.starts.items()
+        ]
+        differences, spread = [means[run] - means[reference] for run in others], _spread(values)
+        inside = spread is not None and all(abs(value) <= spread for value in differences)
+        cells += [f"{100 * value:+.2f}" for value in differences]
+        table.add_row(score_name(score), *cells, "yes" if inside else "no")
     return table
 
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from mtltrack.evaluation.plots import PALETTE
 from precision.findings import Finding, score_name
 
 MARKS = "osD^v"
-SEEDS = "#d7dce1"
+SEEDS, STARTS = "#e4e8ec", "#b4bcc6"
+
+
+def _ranges(finding: Finding, score: str) -> list[tuple[list[float], str, dict[str, Any]]]:
+    """Return the values that chance makes of a score, what they are called and how their bar looks."""
+    starts = finding.starts.get(finding.reference, {}).get(score, [])
+    return [
+        (finding.seeds.get(score, []), "seeds", {"height": 0.8, "color": SEEDS}),
+        (starts, f"{finding.reference}, other first boxes", {"height": 0.4, "color": STARTS}),
+    ]
 
 
 def draw(findings: Sequence[Finding]) -> bytes:
@@ -25,13 +35,17 @@ def draw(findings: Sequence[Finding]) -> bytes:
         reference = finding.scores[finding.reference]
         names = [name for name, value in reference.items() if not math.isnan(value)]
         for place, name in enumerate(names):
-            values = [
-                value - reference[name] for value in finding.seeds.get(name, []) if not math.isnan(value)
-            ]
-            if len(values) > 1:
-                label = "seeds" if place == 0 else None
-                left, width = 100 * min(values), 100 * (max(values) - min(values))
-                axis.barh(place, width, left=left, height=0.7, color=SEEDS, label=label, zorder=1)
+            for values, what, style in _ranges(finding, name):
+                known = [100 * (value - reference[name]) for value in values if not math.isnan(value)]
+                if len(known) > 1:
+                    axis.barh(
+                        place,
+                        max(known) - min(known),
+                        left=min(known),
+                        label=what if place == 0 else None,
+                        zorder=1,
+                        **style,
+                    )
         others = [run for run in finding.scores if run != finding.reference]
         for number, run in enumerate(others):
             found = [100 * (finding.scores[run].get(name, math.nan) - reference[name]) for name in names]

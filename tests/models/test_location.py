@@ -163,3 +163,11 @@ def test_an_embedding_has_a_cell_every_few_pixels_and_joins_the_context(stride: 
     assert out.shape == (2, 16, 64 // stride, 64 // stride)
     context = context + 1
     assert not torch.allclose(out, embedding(pixels, given))
+
+
+def test_places_are_in_full_precision_under_autocast() -> None:
+    maps = torch.rand(1, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    view = torch.tensor([[[0.3, 0.0, 0.123], [0.0, 0.3, 0.456]]])
+    exact = sample_maps(maps, view, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(sample_maps(maps, view, 16, 16), exact)

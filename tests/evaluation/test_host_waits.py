@@ -20,6 +20,8 @@ from torch.utils._pytree import tree_leaves
 from mtltrack.cli.build import build_tracker
 from mtltrack.core.config import Config, config_from_dict
 from mtltrack.core.types import Clip
+from mtltrack.data.loader import build_loader
+from mtltrack.data.sampler import EpochSampler
 from mtltrack.evaluation import online
 from mtltrack.evaluation.online import OnlineTracker
 from mtltrack.evaluation.transfer import Uploader, to_host
@@ -283,3 +285,11 @@ def test_training_sends_its_clips_without_waiting() -> None:
         moved = clip.to("meta")
         assert moved.search.dtype == torch.uint8 and moved.labels["cls"]["valid"].is_meta
         assert moved.normalised([0.5] * 3, [0.5] * 3).search.dtype == torch.float32
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_loader_page_locks_its_batches_for_a_gpu(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    nothing: Any = []
+    assert build_loader(nothing, 1, 0, EpochSampler(1)).pin_memory is there
+    assert not build_loader(nothing, 1, 0, EpochSampler(1), pin_memory=False).pin_memory

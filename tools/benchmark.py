@@ -55,6 +55,7 @@ from mtltrack.cli.profile_model import ENTRIES, memory_entries
 from mtltrack.cli.test import devices_of
 from mtltrack.core.config import Config, find_config, load_config
 from mtltrack.core.errors import ConfigError
+from mtltrack.core.kernels import KernelChoice, kernel_for
 from mtltrack.evaluation.results import write_text
 from mtltrack.models.tracker import Tracker
 
@@ -186,7 +187,7 @@ def check(options: argparse.Namespace, device: torch.device) -> None:
         )
 
 
-def setting_of(options: argparse.Namespace, device: torch.device) -> dict[str, object]:
+def setting_of(options: argparse.Namespace, device: torch.device, kernel: KernelChoice) -> dict[str, object]:
     """Return what was measured on and with."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # Windows has none
     return {
@@ -196,6 +197,7 @@ def setting_of(options: argparse.Namespace, device: torch.device) -> dict[str, o
         "device": str(device),
         "processor": processor_name(device),
         "threads": torch.get_num_threads(),
+        "float32 products": f"{kernel.kernel} ({kernel.reason})",
         "clock": options.clock,
         "torch": torch.__version__,
         "load average before": load,
@@ -216,7 +218,8 @@ def measure(options: argparse.Namespace, cfg: Config, device: torch.device, tell
     """Measure what the arguments ask for."""
     amounts = QUICK if options.quick else FULL
     chosen = MEASURED if options.what == "all" else (options.what,)
-    findings = Findings(setting_of(options, device))
+    kernel = kernel_for(cfg.TEST.MATMUL, device)
+    findings = Findings(setting_of(options, device, kernel))
     meter = LimitMeter(
         options.precision,
         device,
@@ -234,11 +237,11 @@ def measure(options: argparse.Namespace, cfg: Config, device: torch.device, tell
             CLOCKS[options.clock],
         )
         if what == "frame":
-            bench = FrameBench(_net(options, cfg), cfg, options.precision, timer)
+            bench = FrameBench(_net(options, cfg), cfg, options.precision, timer, kernel.kernel)
             findings.comparisons[what] = bench.run(memory_entries(options.entries, bench.net))
             findings.heads = bench.heads()
         elif what == "train":
-            steps = StepBench(_net(options, cfg), cfg, options.script, options.batch, timer)
+            steps = StepBench(_net(options, cfg), cfg, options.script, options.batch, timer, kernel.kernel)
             findings.comparisons[what] = steps.run()
         else:
             with tempfile.TemporaryDirectory() as folder:

@@ -132,10 +132,9 @@ def test_operations_of_a_frame_by_part(entries: int, batch: int, tiny: Tracker) 
         costs.REST: 0,
     }
     assert cost.operations == {part: batch * count for part, count in wanted.items()}
-    # keys have 64 + 1 channels and values 48, which are padded to 65: both products take so many
-    executed = 2 * TINY.cells * (entries * TINY.cells) * 2 * 65
-    padding = batch * (executed - memory_read(TINY, entries))
-    assert cost.executed == sum(cost.operations.values()) + padding
+    # keys have 64 + 1 channels: their squared length is one more product
+    lengths = batch * 2 * TINY.cells * (entries * TINY.cells)
+    assert cost.executed == sum(cost.operations.values()) + lengths
 
 
 @torch.inference_mode()

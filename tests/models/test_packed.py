@@ -1,14 +1,17 @@
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
 from timm.layers import Mlp
 from torch import nn
 
+from mtltrack.core.kernels import DEFAULT, ONEDNN, using
 from mtltrack.models.packed import (
     PackedConv2d,
     PackedLinear,
     PackedMlp,
+    WinogradConv2d,
     can_pack,
     pack,
     unpack,
@@ -32,6 +35,12 @@ class Small(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         tokens = self.grouped(self.convolution(x)).flatten(2).transpose(1, 2)
         return self.head(tokens + self.mlp(tokens)) + self.same(tokens)
+
+
+@pytest.fixture(autouse=True)
+def _onednn() -> Iterator[None]:
+    with using(ONEDNN):
+        yield
 
 
 @pytest.fixture
@@ -71,12 +80,16 @@ def test_the_packed_weights_are_what_is_used(small: Small, image: torch.Tensor) 
 
 
 def test_unpacking_leaves_nothing_behind(small: Small, image: torch.Tensor) -> None:
-    before = {name: (type(module), set(vars(module))) for name, module in small.named_modules()}
+    def content() -> dict[str, object]:
+        modules = small.named_modules()
+        return {name: (type(m), set(vars(m)), set(m._parameters), set(m._buffers)) for name, m in modules}
+
+    before = content()
     pack(small)
     with torch.inference_mode():
         small(image)
     unpack(small)
-    assert before == {name: (type(module), set(vars(module))) for name, module in small.named_modules()}
+    assert content() == before
     unpack(small)  # again: nothing to do
 
 
@@ -87,6 +100,31 @@ def test_packing_twice_changes_the_type_of_the_products(small: Small, image: tor
         pack(small)
         assert torch.allclose(small(image), wanted, atol=1e-5)
         assert small.same.packed_dtype == torch.float32
+
+
+def test_float32_weights_are_left_where_onednn_was_not_chosen(small: Small, image: torch.Tensor) -> None:
+    pack(small)
+    with using(DEFAULT), torch.inference_mode():
+        small(image)
+    assert small.same._packed is None
+
+
+def test_large_convolutions_take_winograds_form() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(160, 160, 3, padding=1), nn.Conv2d(160, 160, 3, padding=1, stride=2))
+    x = torch.randn(2, 160, 9, 7)
+    with torch.inference_mode():
+        wanted = net.double()(x.double())
+        net.float()
+        pack(net)
+        torch.testing.assert_close(net(x).double(), wanted, atol=2e-6, rtol=1e-5)
+        names = set(net.state_dict())
+        assert names == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert [type(layer) for layer in net] == [WinogradConv2d, PackedConv2d]
+    pack(net, torch.bfloat16)
+    assert [type(layer) for layer in net] == [PackedConv2d, PackedConv2d]
+    unpack(net)
+    assert [type(layer) for layer in net] == [nn.Conv2d, nn.Conv2d]
 
 
 def test_changed_weights_are_packed_anew(small: Small, image: torch.Tensor) -> None:

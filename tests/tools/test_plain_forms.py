@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mtltrack.core.kernels import ONEDNN, using
 from mtltrack.core.types import Clip, TaskOutput
 from mtltrack.models.backbones.vit import OneStreamViT
 from mtltrack.models.history import HistoryNetwork
@@ -21,7 +22,7 @@ from mtltrack.tasks.box import CenterHead
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from plain.attention import replaced
-from plain.forms import matmul_precision, plain_forms
+from plain.forms import plain_forms
 from plain.memory import PlainMemory, read_by_matrix
 
 LIBRARY = Path(__file__).resolve().parents[2] / "lib"
@@ -134,7 +135,7 @@ def test_the_tracker_is_itself_again() -> None:
     around = object()
     net.__dict__["forward"] = around  # as accelerate does
     before = torch.backends.mkldnn.matmul.fp32_precision
-    with matmul_precision("bf16"):
+    with using(ONEDNN):
         with pytest.raises(KeyError), plain_forms(net):
             assert "forward" not in vars(net) and "read" in vars(net.history)
             assert torch.backends.mkldnn.matmul.fp32_precision == "none"

@@ -13,10 +13,12 @@ from plain.forms import plain_forms
 from plain.memory import PlainMemory
 
 from mtltrack.core.config import Config
+from mtltrack.core.kernels import DEFAULT, KernelChoice, using
 from mtltrack.core.types import Clip
 from mtltrack.evaluation.costs import filled_memory, frame_indices, measure_frame, noise_clip
 from mtltrack.evaluation.online import OnlineTracker
 from mtltrack.models.layers.memory import PromptMemory
+from mtltrack.models.packed import pack, packing_type
 from mtltrack.models.tracker import EARLY_WRITES, TEMPLATE_FRAMES, Tracker
 from speed.rounds import Comparison, Form, Quartiles, Timer
 
@@ -54,10 +56,13 @@ class FrameBench:
         cfg: its configuration.
         precision: of ours; the plain form is float32.
         timer: makes the comparisons.
+        kernel: of our float32 products, see `mtltrack.core.kernels`.
     """
 
-    def __init__(self, net: Tracker, cfg: Config, precision: str, timer: Timer) -> None:
-        self.device = timer.device
+    def __init__(
+        self, net: Tracker, cfg: Config, precision: str, timer: Timer, kernel: str = DEFAULT
+    ) -> None:
+        self.device, self.kernel = timer.device, kernel
         self.net = net.to(self.device).eval().requires_grad_(False)
         self.cfg, self.precision, self.timer = cfg, precision, timer
         detail = None
@@ -67,6 +72,10 @@ class FrameBench:
 
     def run(self, entries: Sequence[int]) -> list[Comparison]:
         """Compare frames at these numbers of memory entries, one that is written, and the whole way."""
+        with using(self.kernel):
+            packing = packing_type(self.device, DTYPES[self.precision])
+        if packing is not None and self.cfg.TEST.PACK_WEIGHTS:
+            pack(self.net, packing)
         reading, writing = frame_indices(self.net)
         found = []
         if self.net.history is None:
@@ -101,6 +110,7 @@ class FrameBench:
         image = np.random.default_rng(0).integers(0, 256, (*FRAME_SIZE, 3), dtype=np.uint8)
         own, other = (OnlineTracker(self.net, self.cfg, self.device, tasks=[]) for _ in range(2))
         own.precision, other.precision = DTYPES[self.precision], None
+        other.kernel = KernelChoice(DEFAULT, "the plain form's")
         own.initialize(image, FIRST_BOX)
         with plain_forms(self.net):  # its memory is a list
             other.initialize(image, FIRST_BOX)
@@ -129,7 +139,7 @@ class FrameBench:
 
     @contextmanager
     def _ours(self) -> Iterator[None]:
-        with torch.inference_mode(), lowered(self.device, self.precision):
+        with torch.inference_mode(), using(self.kernel), lowered(self.device, self.precision):
             yield
 
     @contextmanager

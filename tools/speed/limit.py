@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from plain.forms import matmul_precision
 
+from mtltrack.core.kernels import DEFAULT, ONEDNN, STILL_FLOAT32, relative_error, using
 from speed.rounds import Quartiles, seconds_of
 
-DEFAULT, ONEDNN = "default", "oneDNN"
 # rows, inputs, outputs: the layers of ViT-B at 720 tokens, then larger ones
 SHAPES = ((720, 768, 768), (720, 768, 3072), (720, 3072, 768), (2048, 2048, 2048), (4096, 4096, 4096))
 LARGEST = (8192, 8192, 8192)  # smaller ones don't fill a GPU
 QUICK_SHAPES = ((64, 64, 64), (128, 128, 128))
-STILL_FLOAT32 = 1e-4  # relative error of products that are float32; that of bfloat16 is above 1e-3
 Shape = tuple[int, int, int]
 
 
@@ -77,13 +75,13 @@ class LimitMeter:
         }
         self._kernels: dict[str, Callable[[], AbstractContextManager[None]]] = {DEFAULT: nullcontext}
         if precision == "fp32" and device.type == "cpu":
-            self._offer(ONEDNN, onednn_products)
+            self._offer(ONEDNN, partial(using, ONEDNN))
 
     def _offer(self, name: str, kernel: Callable[[], AbstractContextManager[None]]) -> None:
         """Take a kernel into account, unless its products aren't float32."""
         values, weights = next(iter(self._operands.values()))
         with kernel(), torch.inference_mode():
-            error = relative_error(F.linear(values, weights), values, weights)
+            error = relative_error(F.linear(values, weights), values, weights.T)
         if error <= STILL_FLOAT32:
             self._kernels[name] = kernel
         else:
@@ -106,20 +104,3 @@ class LimitMeter:
 def shapes_for(device: torch.device) -> tuple[Shape, ...]:
     """Return the products that the limit of a device is measured with."""
     return (*SHAPES, LARGEST) if device.type == "cuda" else SHAPES
-
-
-@contextmanager
-def onednn_products() -> Iterator[None]:
-    """Let oneDNN multiply float32 matrices while the context lasts.
-
-    Torch has no setting for that alone: it hands float32 products to oneDNN when they may be bfloat16, and
-    on many processors oneDNN still multiplies them as float32. `relative_error` tells.
-    """
-    with matmul_precision("bf16"):
-        yield
-
-
-def relative_error(product: torch.Tensor, values: torch.Tensor, weights: torch.Tensor) -> float:
-    """Return the largest error of values @ weights^T against float64, relative to its largest number."""
-    exact = values.double() @ weights.double().T
-    return float((product.double() - exact).abs().max() / exact.abs().max())

@@ -10,6 +10,7 @@ from plain.forms import plain_forms
 from mtltrack.cli.train_setup import make_accelerator, make_stages, train_settings
 from mtltrack.core.config import Config
 from mtltrack.core.errors import TrainingError
+from mtltrack.core.kernels import DEFAULT, using
 from mtltrack.evaluation.costs import count_operations
 from mtltrack.models.tracker import Tracker
 from mtltrack.training.audit.clips import ClipShape, made_up_clip
@@ -29,6 +30,7 @@ class StepBench:
         script: "hiptrack" or "ostrack".
         batch: clips a step.
         timer: makes the comparisons.
+        kernel: of our float32 products, see `mtltrack.core.kernels`.
         seed: of the made-up clips.
     """
 
@@ -39,9 +41,10 @@ class StepBench:
         script: str,
         batch: int,
         timer: Timer,
+        kernel: str = DEFAULT,
         seed: int = 42,
     ) -> None:
-        self.net, self.batch, self.timer = net, batch, timer
+        self.net, self.batch, self.timer, self.kernel = net, batch, timer, kernel
         detail = None if cfg.DATA.DETAIL is None else cfg.DATA.DETAIL.SIZE
         self.frames = cfg.DATA.SEARCH.NUMBER
         shape = ClipShape(batch, self.frames, cfg.DATA.TEMPLATE.SIZE, cfg.DATA.SEARCH.SIZE, detail)
@@ -59,7 +62,8 @@ class StepBench:
         """Compare a step of one stage."""
         trainer = self.trainer
         trainer.position.stage = number
-        current = trainer.enter(stage)
+        with using(self.kernel):
+            current = trainer.enter(stage)
         self.net.train()
         clip = self.clip.to(self.timer.device)
 
@@ -74,7 +78,7 @@ class StepBench:
             operations = count_operations(step)
         found = self.timer.compare(
             name,
-            Form(step),
+            Form(step, lambda: using(self.kernel)),
             Form(step, lambda: plain_forms(self.net)),
             warm_up=1,
             operations=operations,

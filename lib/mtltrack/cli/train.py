@@ -20,6 +20,7 @@ from mtltrack.cli.train_header import fingerprints, header
 from mtltrack.cli.train_setup import (
     describe_model,
     keep_schedule,
+    kernel_of_run,
     make_accelerator,
     make_deterministic,
     make_stages,
@@ -42,6 +43,7 @@ from mtltrack.training.files import (
     set_aside,
     set_newer_aside,
 )
+from mtltrack.training.lock import RunLock
 from mtltrack.training.monitors import Monitors, RunInfo, build_monitors
 from mtltrack.training.resuming import need_same_state
 from mtltrack.training.signals import SIGNALS, StoppedError
@@ -95,7 +97,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--deterministic",
         action="store_true",
-        help="on a GPU: only operations that round alike in every run, which are slower; on a CPU all are",
+        help="on a GPU: only operations that round alike in every run, which are slower; on a CPU all do, "
+        "and nothing is measured to choose among their kernels (TRAIN.MATMUL)",
     )
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings on top of the YAML"
@@ -182,10 +185,11 @@ def train(options: argparse.Namespace) -> int:
     accelerator = make_accelerator(cfg, options.timeout)
     share_cores(cfg.TRAIN.NUM_WORKER)
     info = RunInfo(save_dir, options.script, options.config)
+    lock = RunLock(run_folder(save_dir, options)) if accelerator.is_main_process else None
     monitors = build_monitors(info) if accelerator.is_main_process else Monitors()
     ending, stopped = "training failed: interrupted", None
     try:
-        for sentence in cfg.without_effect(options.script):
+        for sentence in [*cfg.without_effect(options.script), *([lock.note] if lock and lock.note else [])]:
             monitors.message(sentence)
         folder = train_in(options, cfg, save_dir, accelerator, monitors)
         ending = ""
@@ -196,6 +200,8 @@ def train(options: argparse.Namespace) -> int:
         raise
     finally:
         end(monitors, ending)
+        if lock is not None:
+            lock.release()
     if accelerator.is_main_process and stopped is None:
         print(
             f"checkpoints  {folder.folder}\nlog          {info.log_file}\nTensorBoard  {info.tensorboard_dir}"
@@ -207,6 +213,12 @@ def train(options: argparse.Namespace) -> int:
     if stopped is not None:
         raise stopped
     return 0
+
+
+def run_folder(save_dir: Path, options: argparse.Namespace) -> Path:
+    """Return where the checkpoints of this run lie."""
+    net_type = assembly_of(options.script).net_type
+    return CheckpointFolder.of_run(save_dir, options.script, options.config, net_type).folder
 
 
 def end(monitors: Monitors, reason: str) -> None:
@@ -254,12 +266,13 @@ def train_in(
     data = fingerprints(TRAIN, loaders.clips)
     for line in header(cfg.dump(), options.seed, data):
         monitors.message(line)
+    state = None if found is None else found[1][0]
+    choice = kernel_of_run(cfg, accelerator.device, state, options.deterministic)
+    settings = replace(train_settings(cfg, options.seed, started_from), data=data, kernel=choice.kernel)
     trainer = Trainer(
         tracker,
         stages,
-        with_feature_cache(
-            replace(train_settings(cfg, options.seed, started_from), data=data), cfg, save_dir
-        ),
+        with_feature_cache(settings, cfg, save_dir),
         loaders.train,
         val_loader=loaders.val,
         accelerator=accelerator,
@@ -268,6 +281,7 @@ def train_in(
         monitors=monitors,
         keep_rate=keep_schedule(cfg, started_from),
     )
+    monitors.message(choice.sentence())
     if found is not None:
         trainer.resume(*found[1])
         tell_resumed(monitors, found[0], trainer)

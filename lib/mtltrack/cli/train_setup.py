@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from mtltrack.cli.build import assembly_of
 from mtltrack.cli.launch import TIMEOUT
 from mtltrack.core.config import Config
 from mtltrack.core.errors import ConfigError
+from mtltrack.core.kernels import AUTO, DEFAULT, ONEDNN, KernelChoice, kernel_for, refusal
 from mtltrack.core.paths import expand_path, need_writable
 from mtltrack.core.precision import half_type
 from mtltrack.core.types import BOX
@@ -80,6 +82,36 @@ def precision_of(cfg: Config, on_gpu: bool) -> str:
     if not cfg.TRAIN.AMP:
         return "fp32"
     return "fp16" if on_gpu else "bf16"
+
+
+def kernel_of_run(
+    cfg: Config, device: torch.device, state: Mapping[str, Any] | None, deterministic: bool
+) -> KernelChoice:
+    """Return the kernel of float32 products; every rank must call it, and all get rank 0's.
+
+    A run that goes on takes what it had, so that it goes on bit for bit; `deterministic` measures nothing.
+
+    Args:
+        cfg: of the run; a kernel named by TRAIN.MATMUL goes before what the run had.
+        device: where it trains.
+        state: of the run that goes on, None for a new one.
+        deterministic: whether --deterministic is given.
+    """
+    if deterministic:
+        choice = KernelChoice(DEFAULT, "--deterministic")
+    elif state is not None and cfg.TRAIN.MATMUL == AUTO and device.type == "cpu":
+        choice = _kernel_again(str(state.get("kernel", DEFAULT)))
+    else:
+        choice = kernel_for(cfg.TRAIN.MATMUL, device)
+    (chosen,) = broadcast_object_list([choice])
+    return chosen
+
+
+def _kernel_again(before: str) -> KernelChoice:
+    why_not = refusal() if before == ONEDNN else None
+    if why_not is None:
+        return KernelChoice(before, "as before")
+    return KernelChoice(DEFAULT, f"the run had {before} before and goes on with other roundings: {why_not}")
 
 
 def make_stages(tracker: Tracker, cfg: Config, script: str) -> list[Stage]:

@@ -106,6 +106,13 @@ def choose_kernel(wanted: str, cache: Path | None = None) -> KernelChoice:
     return choice
 
 
+def kernel_for(wanted: str, device: torch.device) -> KernelChoice:
+    """Return the kernel to use on a device, by `choose_kernel` and the user's cache; GPUs have their own."""
+    if device.type != "cpu":
+        return KernelChoice(DEFAULT, f"the device is {device}")
+    return choose_kernel(wanted, default_cache())
+
+
 def refusal() -> str | None:
     """Return why oneDNN can't be used for float32 products here, or None where it can.
 

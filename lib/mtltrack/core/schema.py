@@ -130,6 +130,9 @@ class Train(Section):
     )
     AMP: StrictBool = Field(default=False, description="Mixed precision: fp16 on a GPU, bf16 on a CPU.")
     PRECISION: PrecisionName | None = Field(default=None, description="Precision by name; goes before AMP.")
+    MATMUL: Literal["auto", "default", "onednn"] = Field(
+        default="auto", description="Kernel of float32 products on a CPU; auto measures which is faster."
+    )
     ACCUMULATION_STEPS: Count = Field(default=1, description="Batches whose gradients make one step.")
     CHECKPOINT_ACTIVATIONS: StrictBool = Field(
         default=False, description="Less memory, more time: blocks run again in the backward pass."
@@ -284,6 +287,13 @@ class Test(Section):
         default=30.0, description="Frames a second assumed for a video without time stamps."
     )
     PRECISION: PrecisionName = Field(default="fp32", description="Precision of testing.")
+    MATMUL: Literal["auto", "default", "onednn"] = Field(
+        default="auto", description="Kernel of float32 products on a CPU; auto measures which is faster."
+    )
+    PACK_WEIGHTS: StrictBool = Field(
+        default=True,
+        description="On a CPU, keep the weights in oneDNN's layout too: faster, twice their memory.",
+    )
     TASKS: list[Text] | None = Field(
         default=None, description="Heads that run while testing; when not given, all; []: the box alone."
     )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtltrack.core.kernels import kernel_for, using
 from mtltrack.core.precision import half_type
 from mtltrack.core.types import BOX, Clip, FrameContext
 from mtltrack.core.zones import check_polygon
@@ -18,6 +19,7 @@ from mtltrack.data.crops import crop_affine, sample_target, transform_image_to_c
 from mtltrack.evaluation.sessions import TaskSessions, asked_tasks
 from mtltrack.evaluation.targets import Target, View, check_first_box, check_frame
 from mtltrack.evaluation.transfer import Predictions, Uploader, joined, row_of, to_host
+from mtltrack.models.packed import pack, packing_type
 from mtltrack.models.tracker import Tracker
 from mtltrack.tasks.box import decode_center
 
@@ -63,7 +65,8 @@ class OnlineTracker:
     from the device to the host: box, score and the heads' answers together.
 
     Args:
-        net: the tracker; it is put into evaluation mode.
+        net: the tracker; it is put into evaluation mode, and its layers keep their weights packed where that
+            is faster (TEST.PACK_WEIGHTS, see `mtltrack.models.packed`).
         cfg: its configuration (`load_config`).
         device: where to run; None for the device that `net` is on.
         tasks: the heads that are asked; they and those that they read are the only ones that run. None for
@@ -91,6 +94,12 @@ class OnlineTracker:
         self.detail = cfg.DATA.DETAIL if needs_detail else None
         self.fps = cfg.TEST.FPS
         self.precision = half_type(cfg.TEST.PRECISION, self.device, "TEST.PRECISION")
+        self.kernel = kernel_for(cfg.TEST.MATMUL, self.device)
+        if cfg.TEST.PACK_WEIGHTS:
+            with using(self.kernel.kernel):
+                packing = packing_type(self.device, self.precision)
+            if packing is not None:
+                pack(self.net, packing)
         self.window = hann_window(self.search_size // cfg.MODEL.BACKBONE.STRIDE).to(self.device)
         self._target: Target | None = None
         self._told_fps = False
@@ -245,7 +254,7 @@ class OnlineTracker:
     def _run(self, targets: Sequence[Target], views: Sequence[View]) -> list[Predictions]:
         clip = self._clip(targets, views)
         indices, memories = [target.frame_index for target in targets], [target.memory for target in targets]
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), using(self.kernel.kernel), self._autocast():
             outputs = self.net.track_videos(clip, indices, memories, self.tasks, self._windowed_box)
             found = outputs[BOX].predictions
             packed = {BOX: {"boxes": found["boxes_cxcywh"][:, 0], "score": self._score(found)}}

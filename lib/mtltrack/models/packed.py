@@ -7,7 +7,6 @@ once, at their first call. The arithmetic stays the same.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,9 @@ import torch.nn.functional as F
 from timm.layers import Mlp
 from torch import Tensor, nn
 
+from mtltrack.core.kernels import ONEDNN, is_onednn, using
+from mtltrack.models.layers.winograd import pays, suits, transformed_weight, winograd_conv
+
 
 def pack(net: nn.Module, dtype: torch.dtype = torch.float32) -> None:
     """Let the linear layers and convolutions of a network keep their weights packed.
@@ -24,17 +26,21 @@ def pack(net: nn.Module, dtype: torch.dtype = torch.float32) -> None:
     The modules stay the objects that they are, with their parameters, names and hooks; only their class
     changes, as with torch's parametrizations. Passes that need a gradient, other devices and other types of
     numbers go the usual way, and weights that were changed in place are packed anew, so that a packed network
-    can be used like any other. It holds its weights twice.
+    can be used like any other. It holds its weights twice. In float32, convolutions of 3 x 3 that gain by it
+    take Winograd's form.
 
     Args:
         net: any network; it computes the same as before.
-        dtype: of the products: float32, or what autocast is told around the calls.
+        dtype: of the products: float32 while oneDNN multiplies such (see `kernels.using`), or what autocast
+            is told around the calls.
     """
     unpack(net)
     for module in _all_modules(net):
         packed = _PACKED.get(type(module))
         if packed is None or (isinstance(module, nn.Conv2d) and module.padding_mode != "zeros"):
             continue
+        if dtype == torch.float32 and suits(module) and pays(module.in_channels, module.out_channels):
+            packed = WinogradConv2d
         module.__class__ = packed
         if isinstance(module, _PackedWeights):
             module.forget(dtype)
@@ -62,18 +68,31 @@ def unpacked(net: nn.Module) -> Iterator[None]:
             module.__class__ = packed
 
 
+def packing_type(device: torch.device, lowered: torch.dtype | None) -> torch.dtype | None:
+    """Return the type of products for which packing pays on a device, None where it doesn't or can't be done.
+
+    Args:
+        device: where the network runs.
+        lowered: what autocast computes in, None without it. Packed float32 products are oneDNN's, so that
+            they are for those alone who have chosen it, see `mtltrack.core.kernels`.
+    """
+    dtype = lowered or (torch.float32 if is_onednn() else None)
+    pays = device.type == "cpu" and dtype in (torch.float32, torch.bfloat16)
+    return dtype if pays and can_pack() else None
+
+
 def can_pack() -> bool:
     """Return whether this torch has the operations, tried out on small products."""
     linear, convolution = nn.Linear(8, 8), nn.Conv2d(8, 8, 3, padding=1)
     rows, maps = torch.ones(2, 8), torch.ones(1, 8, 4, 4)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), using(ONEDNN):
             for layer, x in ((linear, rows), (convolution, maps)):
                 wanted = layer(x)
                 pack(layer)
                 if not torch.allclose(layer(x), wanted, atol=1e-5):
                     return False
-    except (AttributeError, RuntimeError):  # they are not part of torch's public interface
+    except (AttributeError, RuntimeError, ValueError):  # they are not part of torch's public interface
         return False
     return True
 
@@ -105,6 +124,8 @@ class _PackedWeights(nn.Module):
             return False
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             return False
+        if self.packed_dtype == torch.float32 and not is_onednn():
+            return False
         lowered = torch.is_autocast_enabled("cpu")
         return (torch.get_autocast_dtype("cpu") if lowered else x.dtype) == self.packed_dtype
 
@@ -114,7 +135,7 @@ class _PackedWeights(nn.Module):
         if self._packed is None or mark != self._packed_mark:
             with torch.no_grad():
                 self._packed = self._pack(self.weight.to(self.packed_dtype), x)
-                self._packed_bias = None if self.bias is None else self.bias.to(self.packed_dtype)
+                self._packed_bias = None if self.bias is None else self.bias.detach().to(self.packed_dtype)
             self._packed_mark = mark
         return self._packed, self._packed_bias
 
@@ -145,8 +166,8 @@ class PackedLinear(_PackedWeights, nn.Linear):
         weight, bias = self.packed(x)
         return torch.ops.mkldnn._linear_pointwise(x.to(self.packed_dtype), weight, bias, *after)
 
-    def _pack(self, weight: Tensor, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._reorder_linear_weight(weight, math.prod(x.shape[:-1]))
+    def _pack(self, weight: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002 - good for any number of rows
+        return torch.ops.mkldnn._reorder_linear_weight(weight)
 
 
 class PackedConv2d(_PackedWeights, nn.Conv2d):
@@ -167,6 +188,16 @@ class PackedConv2d(_PackedWeights, nn.Conv2d):
         )
 
 
+class WinogradConv2d(_PackedWeights, nn.Conv2d):
+    """A convolution of 3 x 3 in Winograd's form, (B, Cin, H, W) -> (B, Cout, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return winograd_conv(x, *self.packed(x)) if self.applies(x) else super().forward(x)
+
+    def _pack(self, weight: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002 - the same for all maps
+        return transformed_weight(weight)
+
+
 class PackedMlp(Mlp):
     """timm's perceptron whose first layer applies an exact GELU itself, (B, N, C) -> (B, N, C)."""
 
@@ -183,4 +214,4 @@ _PACKED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: PackedConv2d,
     Mlp: PackedMlp,
 }
-_UNPACKED = {packed: plain for plain, packed in _PACKED.items()}
+_UNPACKED = {**{packed: plain for plain, packed in _PACKED.items()}, WinogradConv2d: nn.Conv2d}

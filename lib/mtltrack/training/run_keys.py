@@ -45,6 +45,7 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("TRAIN.FREEZE_BACKBONE*", Rule.BY_STAGE, "what a stage trains"),
     ("TRAIN.DISTINCT_EPOCHS", Rule.BY_STAGE, "samples of a stage"),
     ("TRAIN.FEATURE_CACHE*", Rule.TAKEN, "the same features, read instead of computed"),
+    ("TRAIN.MATMUL", Rule.TAKEN, "the same products, rounded otherwise"),
     ("TRAIN.NUM_WORKER", Rule.TAKEN, "samples don't depend on who loads them"),
     ("TRAIN.LOADER_TIMEOUT", Rule.TAKEN, "says when to give up"),
     ("TRAIN.PRINT_INTERVAL", Rule.TAKEN, "only told"),

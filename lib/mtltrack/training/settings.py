@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtltrack.core.kernels import DEFAULT
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -39,6 +41,7 @@ class TrainSettings:
         feature_cache_bytes: TRAIN.FEATURE_CACHE.MAX_GB, most that they may take there.
         max_bad_steps: TRAIN.MAX_BAD_STEPS, refused steps in a row at which training stops.
         max_bad_fraction: DATA.MAX_BAD_FRACTION.
+        kernel: of float32 products on a CPU, see `mtltrack.core.kernels`; saved, and taken again on resume.
         seed: of the run; a resumed run must have the same.
         data: fingerprint of each data set that is trained on, by its name.
         started_from: kind of weights that the run began with; a resumed run is told.
@@ -70,6 +73,7 @@ class TrainSettings:
     feature_cache_bytes: int = 0
     max_bad_steps: int = 10
     max_bad_fraction: float = 0.01
+    kernel: str = DEFAULT
     seed: int = 42
     data: Mapping[str, str] = field(default_factory=dict)
     started_from: str = "none"

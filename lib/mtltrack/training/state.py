@@ -37,6 +37,7 @@ def state_of_run(trainer: Any, current: Any, ranks: Sequence[Mapping[str, Any]])
     scaler, average = trainer.accelerator.scaler, trainer.average
     return {
         "run": run_identity(trainer.settings, trainer.stages, trainer.about.config),
+        "kernel": trainer.settings.kernel,
         "position": vars(trainer.position),
         "stage": current.stage.name,
         "optimizer": gathered(current.optimizer.state_dict()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mtltrack.models.layers.places import boxes_in_frame, mask_boxes, mean_cell
+from mtltrack.models.layers.places import boxes_in_frame, inverse, mask_boxes, mean_cell
 
 
 def test_a_box_is_mapped_to_the_frame_mirrored_or_not() -> None:
@@ -55,3 +55,9 @@ def test_an_empty_mask_leaves_the_box_and_a_finite_gradient() -> None:
     assert torch.equal(found[0, 0], box[0, 0]) and not torch.equal(found[0, 1], box[0, 1])
     found.sum().backward()
     assert torch.isfinite(logits.grad).all() and logits.grad[0, 1].any() and not logits.grad[0, 0].any()
+
+
+def test_the_inverse_is_torchs() -> None:
+    matrices = torch.randn(4, 5, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(inverse(matrices), torch.linalg.inv(matrices))
+    assert not inverse(torch.ones(2, 2)).isfinite().any()

@@ -185,7 +185,7 @@ def train(options: argparse.Namespace) -> int:
     accelerator = make_accelerator(cfg, options.timeout)
     share_cores(cfg.TRAIN.NUM_WORKER)
     info = RunInfo(save_dir, options.script, options.config)
-    lock = RunLock(run_folder(save_dir, options)) if accelerator.is_main_process else None
+    lock = lock_run(info) if accelerator.is_main_process else None
     monitors = build_monitors(info) if accelerator.is_main_process else Monitors()
     ending, stopped = "training failed: interrupted", None
     try:
@@ -215,10 +215,10 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_folder(save_dir: Path, options: argparse.Namespace) -> Path:
-    """Return where the checkpoints of this run lie."""
-    net_type = assembly_of(options.script).net_type
-    return CheckpointFolder.of_run(save_dir, options.script, options.config, net_type).folder
+def lock_run(info: RunInfo) -> RunLock:
+    """Hold this run's configuration in this folder; the file lies beside the log."""
+    run = f"{info.script}/{info.config} in {info.save_dir}"
+    return RunLock(info.log_file.with_suffix(".lock"), run)
 
 
 def end(monitors: Monitors, reason: str) -> None:

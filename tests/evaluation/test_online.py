@@ -8,7 +8,9 @@ import torch
 
 from mtltrack.cli.build import build_tracker
 from mtltrack.core.config import Config, config_from_dict
+from mtltrack.core.kernels import is_onednn
 from mtltrack.evaluation.online import OnlineTracker, clip_box, hann_window
+from mtltrack.models.packed import PackedLinear, can_pack
 
 
 def settings(script: str = "hiptrack", **test: Any) -> Config:
@@ -138,3 +140,33 @@ def test_reduced_precision_stays_close() -> None:
         tracker.initialize(frames(1)[0], BOX)
     a, b = (tracker.track(frames(1, seed=3)[0])["score"] for tracker in (exact, reduced))
     assert a == pytest.approx(b, abs=0.05)
+
+
+@pytest.mark.skipif(not can_pack(), reason="this torch has no packed weights")
+@pytest.mark.parametrize("script", ["hiptrack", "ostrack"])
+def test_the_kernels_change_roundings_alone(script: str) -> None:
+    video, found = frames(23), {}
+    for kernel in ("default", "onednn"):
+        tracker = make(script, MATMUL=kernel)
+        tracker.initialize(video[0], BOX)
+        found[kernel] = [tracker.track(frame) for frame in video[1:]]
+        packed = [m for m in tracker.net.modules() if isinstance(m, PackedLinear) and m._packed is not None]
+        assert bool(packed) == (kernel == "onednn")
+        assert not is_onednn()
+    for plain, ours in zip(found["default"], found["onednn"], strict=True):
+        assert ours["target_bbox"] == pytest.approx(plain["target_bbox"], abs=1e-3)
+        assert ours["score"] == pytest.approx(plain["score"], abs=1e-5)
+        assert ours["tasks"]["cls"]["name"] == plain["tasks"]["cls"]["name"]
+
+
+def test_weights_are_packed_once_unless_the_configuration_says_no() -> None:
+    tracker = make(MATMUL="onednn", PACK_WEIGHTS=False)
+    assert not any(isinstance(module, PackedLinear) for module in tracker.net.modules())
+    assert not any(isinstance(module, PackedLinear) for module in make(MATMUL="default").net.modules())
+    assert (
+        any(
+            isinstance(module, PackedLinear)
+            for module in make(MATMUL="default", PRECISION="bf16").net.modules()
+        )
+        == can_pack()
+    )

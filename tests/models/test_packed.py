@@ -201,6 +201,12 @@ def test_only_the_exact_gelu_is_joined(activation: nn.Module) -> None:
         torch.testing.assert_close(mlp(torch.ones(2, 8)), wanted)
 
 
+def test_trying_out_draws_no_random_number() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    assert can_pack() and torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("fault", [AttributeError("no such operation"), RuntimeError("not built")])
 def test_a_torch_without_the_operations_is_told_apart(
     fault: Exception, monkeypatch: pytest.MonkeyPatch

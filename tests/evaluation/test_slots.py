@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,34 @@ def test_a_batch_that_fails_fails_its_sequences(sequences: tuple[Sequence, ...],
     summary = run(lambda device: Broken(), sequences[:3], settings(tmp_path, 2))
     assert sorted(summary.failed) == ["w11", "w13"] and "the batch is broken" in summary.failed["w11"]
     assert list(summary.done) == ["w12"]
+
+
+def test_a_failure_holds_nothing(sequences: tuple[Sequence, ...], tmp_path: Path) -> None:
+    """What a failing pass had taken is free when the next one begins, without the collector's help."""
+    held: list[weakref.ref[Any]] = []
+
+    class Large:
+        """Stands in for a tensor."""
+
+    class Full(StillBatch):
+        def track_together(self, targets: Any, *more: Any) -> Any:
+            assert not any(reference() is not None for reference in held)
+            if targets[0].box[2] == 11:
+                large = Large()
+                held.append(weakref.ref(large))
+                try:
+                    raise MemoryError("full")
+                except MemoryError as error:
+                    raise RuntimeError("too many") from error
+            return super().track_together(targets, *more)
+
+    gc.disable()
+    try:
+        summary = run(lambda device: Full(), sequences[:4], settings(tmp_path, 2))
+    finally:
+        gc.enable()
+    assert len(held) == 1 and sorted(summary.failed) == ["w11", "w13"]
+    assert sorted(summary.done) == ["w12", "w14"]
 
 
 def test_results_that_cannot_be_written_fail_one(sequences: tuple[Sequence, ...], tmp_path: Path) -> None:

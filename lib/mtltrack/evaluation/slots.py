@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Items
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -224,7 +225,17 @@ def follow(
             ended = _step(tracker, slots)
             slots = [slot for slot in slots if slot not in ended]
             free = len(ended)
-            yield from ((slot.sequence, outcome) for slot, outcome in ended.items())
+            for slot, outcome in ended.items():
+                yield slot.sequence, outcome
+                if isinstance(outcome, Exception):
+                    _let_go(outcome)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the functions that failed still hold: after want of memory on a GPU, the tensors."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _step(tracker: BatchTracker, slots: list[Slot]) -> dict[Slot, Tracked | Exception]:

@@ -6,6 +6,7 @@ was found.
 
     python tools/check_parity.py --reference ../shared/parity
     python tools/check_parity.py --reference ../shared/parity --only ost256_d4.pt functions.pt
+    python tools/check_parity.py --reference ../shared/parity --matmul onednn
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from parity import configs, evaluation, functions, functions_data, keys, runs, track, train
 from parity.models import parse_case
 from parity.report import Report
+
+from mtltrack.core.kernels import DEFAULT, KERNELS, kernel_for, using
 
 Compare = Callable[[Report], None]
 
@@ -159,6 +162,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--only", nargs="+", default=[], help="names of the files to compare, and eval; default all"
     )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads; the references were made with 2")
+    parser.add_argument(
+        "--matmul",
+        choices=["auto", *KERNELS],
+        default=DEFAULT,
+        help="kernel of the models' float32 products, as TEST.MATMUL; onednn packs weights too (default)",
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     if not options.reference.is_dir():
@@ -167,7 +176,10 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    return compare_folder(options.reference, options.only)
+    choice = kernel_for(options.matmul, torch.device("cpu"))
+    print(choice.sentence())
+    with using(choice.kernel):
+        return compare_folder(options.reference, options.only)
 
 
 def compare_folder(folder: Path, only: list[str]) -> int:

@@ -39,6 +39,7 @@ step "mypy" "$PYTHON_BIN" -m mypy
 step "unit tests" unit_tests "$@"
 if [[ -d "$MTLTRACK_REFERENCES" ]]; then
     step "parity" "$PYTHON_BIN" tools/check_parity.py --reference "$MTLTRACK_REFERENCES"
+    step "parity, oneDNN" "$PYTHON_BIN" tools/check_parity.py --reference "$MTLTRACK_REFERENCES" --matmul onednn
 else
     echo
     echo "== parity: SKIPPED, no reference outputs at $MTLTRACK_REFERENCES (set MTLTRACK_REFERENCES)"

@@ -6,8 +6,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
+
 from mtltrack.models.backbones.vit import OneStreamViT
 from mtltrack.models.history import HistoryNetwork
+from mtltrack.models.packed import pack, packing_type
 from mtltrack.models.tracker import Tracker
 from mtltrack.tasks.box import CenterHead
 from parity import recipe
@@ -82,7 +85,7 @@ def settle(case: Case, agrees: Callable[[Tracker], bool]) -> Case:
 
 
 def build(case: Case) -> Tracker:
-    """Build the case's tracker with the recipe's weights, in evaluation mode."""
+    """Build the case's tracker with the recipe's weights, in evaluation mode, packed where testing would."""
     hiptrack = case.family == "hip"
     backbone = OneStreamViT(
         embed_dim=768,
@@ -97,4 +100,7 @@ def build(case: Case) -> Tracker:
     head = CenterHead(channels=768, grid=case.search_size // 16)
     tracker = Tracker(backbone, head, HistoryNetwork(768) if hiptrack else None)
     recipe.fill(tracker)
+    packing = packing_type(torch.device("cpu"), None)
+    if packing is not None:
+        pack(tracker, packing)
     return tracker.eval()

@@ -236,7 +236,7 @@ def test_samples_are_loaded_in_both_forms(tmp_path: Path) -> None:
     for found in (full, reduced):
         assert found.units == 2 and found.name.startswith("0 worker, a template and 2 search frames")
         assert found.ours and found.plain and not found.memory
-    assert full.name.endswith("a sample, decoded in full")
+    assert full.name.endswith("search frames, decoded whole")
     shares = re.fullmatch(r".*, decoded at ((?:1(?:/[248])? \(\d+%\)(?:, )?)+)", reduced.name)
     assert shares and sum(map(int, re.findall(r"(\d+)%", shares[1]))) == pytest.approx(100, abs=2)
 

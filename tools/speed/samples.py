@@ -133,10 +133,10 @@ class LoadBench:
             for choice in (False, True)
         )
         plain = self._plain_loader()
-        told = f"{self.workers} worker, a template and {self.cfg.DATA.SEARCH.NUMBER} search frames a sample"
+        told = f"{self.workers} worker, a template and {self.cfg.DATA.SEARCH.NUMBER} search frames"
         with supervised(full, reduced, plain):
             return [
-                self._compare(f"{told}, decoded in full", full, plain),
+                self._compare(f"{told}, decoded whole", full, plain),
                 self._compare(f"{told}, decoded at {self._scales()}", reduced, plain),
             ]
 

@@ -5,9 +5,9 @@ analysis of boxes, and the scores of every head that has labels. Beside the scor
 are from those of the first precision: as tracked, where a small difference moves the next crop and so grows
 with the frames, and frame by frame from the same crop, which is what the precision itself does.
 
-A difference of scores means something when it is larger than what chance makes. So each precision also runs
-from first boxes that are --moved by a tenth and two tenths of a pixel to the right and to the left; a second
-table has the means of these runs and how far they lie apart. --seeds names weights of other seeds of
+A difference of scores means something when it is larger than what chance makes. So each of these runs is
+also made from first boxes that are --moved by a tenth and two tenths of a pixel to the right and to the left;
+a second table has the means of these runs and how far they lie apart. --seeds names weights of other seeds of
 training, tracked in the first precision. --trained compares weights that were trained otherwise, such as with
 TRAIN.AMP.
 
@@ -22,7 +22,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,7 @@ class Run:
 
     def moves(self, other: Run) -> bool:
         """Whether this is the other run from another first box."""
-        same = (self.weights, self.precision) == (other.weights, other.precision)
-        return bool(self.moved) and not other.moved and same and other.name == other.precision
+        return self.name.startswith(f"{other.name}, start ")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -149,18 +148,12 @@ def runs_of(options: argparse.Namespace, checkpoint: Path, device: torch.device)
     precisions = options.precisions or [FULL, "bf16", *(["fp16"] if device.type == "cuda" else [])]
     first = precisions[0]
     found = [Run(name, checkpoint, name) for name in dict.fromkeys(precisions)]
-    for pixels in options.moved:
-        if not 0 < pixels < 10:
-            raise DataError(f"--moved {pixels:g}: wanted a few tenths of a pixel, above 0 and below 10")
-        for name in dict.fromkeys(precisions):
-            found += [
-                Run(f"{name}, start {moved:+g} px", checkpoint, name, moved) for moved in (pixels, -pixels)
-            ]
     for given in options.trained:
         name, _, file = given.rpartition("=")
         if not name or not file:
             raise DataError(f"--trained {given}: wanted NAME=FILE, for example TRAIN.AMP=amp.pth.tar")
         found.append(Run(f"trained: {name}", Path(file).expanduser(), first))
+    found += moved_runs(found, options.moved)
     found += [Run(f"seed {i}", path.expanduser(), first) for i, path in enumerate(options.seeds, start=1)]
     names = [item.name for item in found]
     for item in found:
@@ -169,6 +162,23 @@ def runs_of(options: argparse.Namespace, checkpoint: Path, device: torch.device)
         if not item.weights.is_file():
             raise DataError(f"the weights of '{item.name}' are no file: {item.weights}")
     return found
+
+
+def moved_runs(runs: Sequence[Run], distances: Sequence[float]) -> list[Run]:
+    """Return each of the runs from first boxes moved to both sides.
+
+    Raises:
+        DataError: a distance isn't above 0 and below 10 pixels.
+    """
+    for pixels in distances:
+        if not 0 < pixels < 10:
+            raise DataError(f"--moved {pixels:g}: wanted a few tenths of a pixel, above 0 and below 10")
+    return [
+        replace(item, name=f"{item.name}, start {moved:+g} px", moved=moved)
+        for pixels in distances
+        for item in runs
+        for moved in (pixels, -pixels)
+    ]
 
 
 def sources_of(options: argparse.Namespace) -> list[Source]:

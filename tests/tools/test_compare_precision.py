@@ -97,7 +97,11 @@ def test_every_precision_is_tracked_scored_and_compared(
     sot, vos = found["data"]
     assert (sot["name"], sot["frames"], vos["name"], vos["frames"]) == ("sot", 3, "vos", 4)
     assert list(sot["scores"]) == ["fp32", "bf16", "trained: amp"]
-    assert {run: len(found["AUC"]) for run, found in sot["starts"].items()} == {"fp32": 3, "bf16": 3}
+    assert {run: len(found["AUC"]) for run, found in sot["starts"].items()} == {
+        "fp32": 3,
+        "bf16": 3,
+        "trained: amp": 3,
+    }
     same = sot["boxes"]["trained: amp"]  # the same weights in the same precision
     assert (same["mean_iou"], same["largest_pixels"], same["frames"]) == (pytest.approx(1), 0, 2)
     assert sot["scores"]["trained: amp"] == sot["scores"]["fp32"]

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from all_heads import LAMBDAS, MEAN, STD, TASKS, build, clip, settings
 from standins import Batches, changed, state_of
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtltrack.cli.build import build_tracker
 from mtltrack.core.config import config_from_dict
@@ -109,6 +109,23 @@ def test_both_stages_train_in_bfloat16(stage: str) -> None:
     assert ("backbone" in moved) == (stage == "joint")
     assert all(torch.isfinite(value).all() for value in after.values() if value.is_floating_point())
     assert {value.dtype for value in after.values() if value.is_floating_point()} == {torch.float32}
+
+
+def test_every_stage_of_a_run_computes_in_bfloat16() -> None:
+    """Also the later ones: accelerate wraps a model once, and each stage must have it wrapped anew."""
+    tracker, stages = build("hiptrack")
+    found: dict[bool, set[torch.dtype]] = {True: set(), False: set()}  # whether the backbone trains -> types
+
+    def note(layer: nn.Linear, inputs: object, output: torch.Tensor) -> None:
+        found[layer.weight.requires_grad].add(output.dtype)
+
+    tracker.backbone.blocks[0].attn.qkv.register_forward_hook(note)
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    run = [stages["heads"], stages["joint"]]
+    loader = Batches(clip(seed) for seed in range(1))
+    Trainer(tracker, run, TrainSettings(lambdas=LAMBDAS), loader, accelerator=accelerator).run()
+    assert found == {False: {HALF}, True: {HALF}}
+    assert "forward" not in vars(tracker)
 
 
 @pytest.mark.gpu

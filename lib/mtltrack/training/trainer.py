@@ -42,6 +42,9 @@ from mtltrack.training.step import StepRunner
 from mtltrack.training.validating import AskedToLeave, Validator
 from mtltrack.training.weighting import world_size
 
+# of a prepared model; with the last of them there, the next stage would get no precision again
+LEFT_BEHIND = ("forward", "_original_forward", "_is_accelerate_prepared")
+
 
 @dataclass
 class StageRun:
@@ -270,7 +273,8 @@ class Trainer:
 
     def leave(self, current: StageRun) -> None:  # noqa: ARG002 - the counterpart of enter
         unpack(self.tracker)
-        vars(self.tracker).pop("forward", None)  # what accelerate leaves behind is the class's own
+        for name in LEFT_BEHIND:
+            vars(self.tracker).pop(name, None)
         self.accelerator.free_memory()
 
     # ----------------------------------------------------------------------------------------------- epoch

@@ -41,7 +41,8 @@ def test_every_key_has_one_rule_and_every_rule_a_key():
 @pytest.mark.parametrize(
     ("rule", "keys"),
     [
-        (Rule.REFUSED, "DATA.SEARCH.SIZE DATA.TRAIN.DATASETS_NAME DATA.TRAIN.SAMPLE_PER_EPOCH DATA.MEAN DATA.REDUCED_DECODE"),
+        (Rule.REFUSED, "DATA.SEARCH.SIZE DATA.TRAIN.DATASETS_NAME DATA.TRAIN.SAMPLE_PER_EPOCH DATA.MEAN"),
+        (Rule.REFUSED, "DATA.REDUCED_DECODE"),
         (Rule.REFUSED, "MODEL.BACKBONE.DEPTH TASKS TASKS.cls.HIDDEN_DIM TRAIN.BATCH_SIZE TRAIN.CLS_WEIGHT"),
         (Rule.REFUSED, "TRAIN.GRAD_CLIP_NORM TRAIN.AMP TRAIN.PRECISION TRAIN.ACCUMULATION_STEPS TRAIN.EMA"),
         (Rule.REFUSED, "TRAIN.BN TRAIN.FREEZE_CLS_EPOCH TRAIN.CLS_LOSS_TYPE TRAIN.A_KEY_TO_COME NEW.KEY"),
@@ -67,3 +68,9 @@ def test_changes_are_found_leaf_by_leaf_wherever_the_data_lie():
     assert key == "DATA.TRAIN.DATASETS_NAME" and was[1]["FPS"] == 30 and now[1]["FPS"] == 25
     assert flat({"A": {"B": 1, "C": {}}, "D": [2]}) == {"A.B": 1, "A.C": {}, "D": [2]}
     assert changes({"A": {"B": 1}}, {"A": {"B": 1, "C": 2}}) == {"A.C": (None, 2)}
+
+
+def test_a_key_that_came_later_was_at_its_default():
+    before = {"DATA": {"REDUCED_DECODE": False}}
+    assert changes({}, before) == {}
+    assert changes({}, {"DATA": {"REDUCED_DECODE": True}}) == {"DATA.REDUCED_DECODE": (False, True)}

@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from mtltrack.core.errors import TrainingError
 from mtltrack.data.fingerprint import same_sequences
 from mtltrack.training.optimizers import optimizer_settings
-from mtltrack.training.run_keys import Rule, changes, rule_of
+from mtltrack.training.run_keys import Rule, changes, defaults, rule_of
 from mtltrack.training.settings import Position, TrainSettings
 from mtltrack.training.stages import Stage
 from mtltrack.training.weighting import world_size
@@ -147,12 +147,12 @@ def _changed_rates(
 
     Those of a stage to come are free: it starts with an optimizer and a balancing rule of its own.
     """
-    begun = place.stage + place.in_stage
+    begun, default = place.stage + place.in_stage, defaults()
     return [
         f"{key} in stage '{stage.name}': was {before.get(key)}, is {now.get(key)}"
         for stage, before, now in list(zip(stages, saved, own, strict=True))[:begun]
         for key in dict.fromkeys([*before, *now])
-        if before.get(key) != now.get(key)
+        if before.get(key, default.get(key)) != now.get(key)
     ]
 
 

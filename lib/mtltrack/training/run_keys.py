@@ -7,6 +7,8 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
 
+from mtltrack.core.config import config_from_dict
+
 
 class Rule(Enum):
     """What a change of a key means for a run that goes on."""
@@ -76,9 +78,18 @@ def flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return leaves
 
 
+def defaults() -> dict[str, Any]:
+    """Return what every key of the project is when it isn't given, by its dotted name."""
+    return flat(config_from_dict({}).dump())
+
+
 def changes(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return key -> (was, is) of what differs between two configurations."""
-    old, new = flat(saved), flat(own)
+    """Return key -> (was, is) of what differs between two configurations.
+
+    A key that wasn't there when the run was saved was at its default: defaults are what was done without it.
+    """
+    old, new, default = flat(saved), flat(own), defaults()
+    old = {**{key: default[key] for key in new if key in default}, **old}
     return {
         key: (old.get(key), new.get(key))
         for key in sorted(set(old) | set(new))

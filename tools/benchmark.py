@@ -237,7 +237,7 @@ def measure(options: argparse.Namespace, cfg: Config, device: torch.device, tell
             CLOCKS[options.clock],
         )
         if what == "frame":
-            bench = FrameBench(_net(options, cfg), cfg, options.precision, timer, kernel.kernel)
+            bench = FrameBench(_net(options, cfg), cfg, timer)
             findings.comparisons[what] = bench.run(memory_entries(options.entries, bench.net))
             findings.heads = bench.heads()
         elif what == "train":

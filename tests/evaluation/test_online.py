@@ -157,16 +157,3 @@ def test_the_kernels_change_roundings_alone(script: str) -> None:
         assert ours["target_bbox"] == pytest.approx(plain["target_bbox"], abs=1e-3)
         assert ours["score"] == pytest.approx(plain["score"], abs=1e-5)
         assert ours["tasks"]["cls"]["name"] == plain["tasks"]["cls"]["name"]
-
-
-def test_weights_are_packed_once_unless_the_configuration_says_no() -> None:
-    tracker = make(MATMUL="onednn", PACK_WEIGHTS=False)
-    assert not any(isinstance(module, PackedLinear) for module in tracker.net.modules())
-    assert not any(isinstance(module, PackedLinear) for module in make(MATMUL="default").net.modules())
-    assert (
-        any(
-            isinstance(module, PackedLinear)
-            for module in make(MATMUL="default", PRECISION="bf16").net.modules()
-        )
-        == can_pack()
-    )

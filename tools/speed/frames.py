@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -13,18 +13,17 @@ from plain.forms import plain_forms
 from plain.memory import PlainMemory
 
 from mtltrack.core.config import Config
-from mtltrack.core.kernels import DEFAULT, KernelChoice, using
+from mtltrack.core.kernels import DEFAULT, KernelChoice
 from mtltrack.core.types import Clip
+from mtltrack.evaluation.arithmetic import Arithmetic
 from mtltrack.evaluation.costs import filled_memory, frame_indices, measure_frame, noise_clip
 from mtltrack.evaluation.online import OnlineTracker
 from mtltrack.models.layers.memory import PromptMemory
-from mtltrack.models.packed import pack, packing_type
 from mtltrack.models.tracker import EARLY_WRITES, TEMPLATE_FRAMES, Tracker
 from speed.rounds import Comparison, Form, Quartiles, Timer
 
 FRAME_SIZE = (720, 1280)
 FIRST_BOX = [600.0, 300.0, 80.0, 60.0]
-DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -53,18 +52,15 @@ class FrameBench:
 
     Args:
         net: with any weights; put into evaluation mode, without gradients.
-        cfg: its configuration.
-        precision: of ours; the plain form is float32.
+        cfg: its configuration, TEST.PRECISION among it; the plain form is float32.
         timer: makes the comparisons.
-        kernel: of our float32 products, see `mtltrack.core.kernels`.
     """
 
-    def __init__(
-        self, net: Tracker, cfg: Config, precision: str, timer: Timer, kernel: str = DEFAULT
-    ) -> None:
-        self.device, self.kernel = timer.device, kernel
+    def __init__(self, net: Tracker, cfg: Config, timer: Timer) -> None:
+        self.device, self.cfg, self.timer = timer.device, cfg, timer
         self.net = net.to(self.device).eval().requires_grad_(False)
-        self.cfg, self.precision, self.timer = cfg, precision, timer
+        self.arithmetic = Arithmetic.of(cfg, self.device)
+        self.arithmetic.prepare(self.net)
         detail = None
         if any(getattr(head, "needs_detail", False) for head in net.task_parts().values()):
             detail = None if cfg.DATA.DETAIL is None else cfg.DATA.DETAIL.SIZE
@@ -72,10 +68,6 @@ class FrameBench:
 
     def run(self, entries: Sequence[int]) -> list[Comparison]:
         """Compare frames at these numbers of memory entries, one that is written, and the whole way."""
-        with using(self.kernel):
-            packing = packing_type(self.device, DTYPES[self.precision])
-        if packing is not None and self.cfg.TEST.PACK_WEIGHTS:
-            pack(self.net, packing)
         reading, writing = frame_indices(self.net)
         found = []
         if self.net.history is None:
@@ -90,14 +82,14 @@ class FrameBench:
         """Compare one frame of the tracker without task heads, cropping and decoding."""
         with torch.inference_mode():
             cost = measure_frame(self.net, self.clip, index=index, entries=entries, tasks=[])
-        with self._ours():
+        with self.arithmetic.applied():
             own = filled_memory(self.net, self.clip, entries) if entries else None
         with self._plain():
             other = plain_filled(self.net, self.clip, entries) if entries else None
         step = partial(_track, self.net, self.clip, index)
         return self.timer.compare(
             name,
-            Form(partial(step, own), self._ours),
+            Form(partial(step, own), self.arithmetic.applied),
             Form(partial(step, other), self._plain),
             operations=sum(cost.operations.values()),
         )
@@ -109,8 +101,8 @@ class FrameBench:
         """
         image = np.random.default_rng(0).integers(0, 256, (*FRAME_SIZE, 3), dtype=np.uint8)
         own, other = (OnlineTracker(self.net, self.cfg, self.device, tasks=[]) for _ in range(2))
-        own.precision, other.precision = DTYPES[self.precision], None
-        other.kernel = KernelChoice(DEFAULT, "the plain form's")
+        plain = KernelChoice(DEFAULT, "the plain form's")
+        other.arithmetic = replace(other.arithmetic, lowered=None, kernel=plain)
         own.initialize(image, FIRST_BOX)
         with plain_forms(self.net):  # its memory is a list
             other.initialize(image, FIRST_BOX)
@@ -127,31 +119,20 @@ class FrameBench:
         if not tasks:
             return None
         index = frame_indices(self.net)[0] or TEMPLATE_FRAMES + 1
-        with self._ours():
+        with self.arithmetic.applied():
             memory = filled_memory(self.net, self.clip, 1)
         step = partial(_track, self.net, self.clip, index, memory)
         found = self.timer.compare(
             f"with {len(tasks)} heads",
-            Form(step, self._ours),
-            Form(partial(step, tasks=tasks), self._ours),
+            Form(step, self.arithmetic.applied),
+            Form(partial(step, tasks=tasks), self.arithmetic.applied),
         )
         return HeadCost(tasks, found.ours, found.plain)
-
-    @contextmanager
-    def _ours(self) -> Iterator[None]:
-        with torch.inference_mode(), using(self.kernel), lowered(self.device, self.precision):
-            yield
 
     @contextmanager
     def _plain(self) -> Iterator[None]:
         with torch.inference_mode(), plain_forms(self.net):
             yield
-
-
-def lowered(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return the context that lowers the precision of a device's work; "fp32" leaves it."""
-    dtype = DTYPES[precision]
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def plain_filled(net: Tracker, clip: Clip, entries: int) -> PlainMemory:

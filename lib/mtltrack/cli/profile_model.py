@@ -22,7 +22,7 @@ from mtltrack.cli.test import devices_of
 from mtltrack.cli.train_setup import make_stages
 from mtltrack.core.config import Config, find_config, load_config
 from mtltrack.core.errors import ConfigError
-from mtltrack.core.precision import half_type
+from mtltrack.evaluation.arithmetic import Arithmetic
 from mtltrack.evaluation.costs import (
     REST,
     FrameCost,
@@ -160,11 +160,9 @@ def measure(
     reading, writing = frame_indices(net)
     wanted = [(reading, count) for count in entries if reading is not None]
     wanted += [(writing, entries[0])] if writing is not None else []
-    precision = half_type(cfg.TEST.PRECISION, device, "TEST.PRECISION")
-    with (
-        torch.inference_mode(),
-        torch.autocast(device.type, dtype=precision, enabled=precision is not None),
-    ):
+    arithmetic = Arithmetic.of(cfg, device)
+    arithmetic.prepare(net)
+    with arithmetic.applied():
         return [
             measure_frame(net, clip, index=index, entries=count, tasks=tasks, calls=frames, warm_up=WARM_UP)
             for index, count in wanted

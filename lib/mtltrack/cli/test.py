@@ -15,6 +15,7 @@ from rich.console import Console
 from mtltrack.cli.command import add_data_options, dataset_key, make_console, results_root, run_command, say
 from mtltrack.core.config import find_config, load_config
 from mtltrack.core.errors import CheckpointError, DataError
+from mtltrack.core.kernels import kernel_for
 from mtltrack.core.paths import local_settings, need_writable
 from mtltrack.core.seal import Checked, check_file
 from mtltrack.evaluation.benchmarks import Benchmark, load_benchmark, parse_ranges
@@ -251,6 +252,9 @@ def run_test(arguments: argparse.Namespace) -> int:
     devices = devices_of(arguments.device, arguments.num_gpus)
     for note in device_notes(arguments, devices):
         say(console, f"note: {note}")
+    if devices == ["cpu"]:
+        # worker processes find it in the cache then
+        say(console, kernel_for(cfg.TEST.MATMUL, torch.device("cpu")).sentence())
     with RunProgress(len(benchmark.sequences), console) as progress:
         summary = run(
             factory,

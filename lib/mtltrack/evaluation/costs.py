@@ -6,7 +6,6 @@ Normalisation, activations, resizing and the like aren't counted.
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, flop_registry, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop
 
 from mtltrack.core.types import BOX, Clip
 from mtltrack.models.layers.memory import PromptMemory
+from mtltrack.models.packed import unpacked
 from mtltrack.models.tracker import EARLY_WRITES, TEMPLATE_FRAMES, Tracker
 
 READING = "history: memory read"
@@ -82,32 +82,11 @@ def _attention_flops(
     return int(sdpa_flop(query_shape, key_shape, value_shape))
 
 
-def _packed_linear_flops(
-    rows_shape: Any, weight_shape: Any, *_: Any, out_shape: Any = None, **__: Any
-) -> int:
-    """Return the operations of a layer with packed weights."""
-    del out_shape
-    return 2 * math.prod(rows_shape) * int(weight_shape[0])
-
-
-def _packed_convolution_flops(
-    maps_shape: Any, weight_shape: Any, *_: Any, out_shape: Any = None, **__: Any
-) -> int:
-    """Return the operations of a convolution with packed weights."""
-    return int(conv_flop_count(list(maps_shape), list(weight_shape), list(out_shape)))
-
-
 def missing_kernels() -> dict[Any, Callable[..., int]]:
-    """Return formulas of the kernels that torch has but doesn't count: fused attention, packed layers."""
-    formulas: dict[Any, Callable[..., int]] = {
-        getattr(torch.ops.aten, name, None): _attention_flops for name in ATTENTION_KERNELS
-    }
-    formulas[getattr(torch.ops.mkldnn, "_linear_pointwise", None)] = _packed_linear_flops
-    formulas[getattr(torch.ops.mkldnn, "_convolution_pointwise", None)] = _packed_convolution_flops
+    """Return formulas of the fused attention kernels that this torch has but doesn't count."""
+    known = (getattr(torch.ops.aten, name, None) for name in ATTENTION_KERNELS)
     return {
-        kernel: formula
-        for kernel, formula in formulas.items()
-        if kernel is not None and kernel not in flop_registry
+        kernel: _attention_flops for kernel in known if kernel is not None and kernel not in flop_registry
     }
 
 
@@ -263,7 +242,11 @@ def measure_frame(
         synchronise(device)
         return time.perf_counter()
 
-    with flop_counter() as counter, metered(net, memory, counter.get_total_flops) as sums:
+    with (
+        unpacked(net),  # Winograd's form takes fewer operations than the method is said to need
+        flop_counter() as counter,
+        metered(net, memory, counter.get_total_flops) as sums,
+    ):
         reading = 0 if memory is None else read_operations(net, clip, memory)
         before = memory.count if memory is not None else 0
         step()

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtltrack.core.kernels import kernel_for, using
-from mtltrack.core.precision import half_type
 from mtltrack.core.types import BOX, Clip, FrameContext
 from mtltrack.core.zones import check_polygon
 from mtltrack.data.crops import crop_affine, sample_target, transform_image_to_crop
+from mtltrack.evaluation.arithmetic import Arithmetic
 from mtltrack.evaluation.sessions import TaskSessions, asked_tasks
 from mtltrack.evaluation.targets import Target, View, check_first_box, check_frame
 from mtltrack.evaluation.transfer import Predictions, Uploader, joined, row_of, to_host
-from mtltrack.models.packed import pack, packing_type
 from mtltrack.models.tracker import Tracker
 from mtltrack.tasks.box import decode_center
 
@@ -93,13 +90,8 @@ class OnlineTracker:
         needs_detail = any(getattr(head, "needs_detail", False) for head in self._running.values())
         self.detail = cfg.DATA.DETAIL if needs_detail else None
         self.fps = cfg.TEST.FPS
-        self.precision = half_type(cfg.TEST.PRECISION, self.device, "TEST.PRECISION")
-        self.kernel = kernel_for(cfg.TEST.MATMUL, self.device)
-        if cfg.TEST.PACK_WEIGHTS:
-            with using(self.kernel.kernel):
-                packing = packing_type(self.device, self.precision)
-            if packing is not None:
-                pack(self.net, packing)
+        self.arithmetic = Arithmetic.of(cfg, self.device)
+        self.arithmetic.prepare(self.net)
         self.window = hann_window(self.search_size // cfg.MODEL.BACKBONE.STRIDE).to(self.device)
         self._target: Target | None = None
         self._told_fps = False
@@ -254,7 +246,7 @@ class OnlineTracker:
     def _run(self, targets: Sequence[Target], views: Sequence[View]) -> list[Predictions]:
         clip = self._clip(targets, views)
         indices, memories = [target.frame_index for target in targets], [target.memory for target in targets]
-        with torch.inference_mode(), using(self.kernel.kernel), self._autocast():
+        with self.arithmetic.applied():
             outputs = self.net.track_videos(clip, indices, memories, self.tasks, self._windowed_box)
             found = outputs[BOX].predictions
             packed = {BOX: {"boxes": found["boxes_cxcywh"][:, 0], "score": self._score(found)}}
@@ -329,11 +321,6 @@ class OnlineTracker:
             _log.info("no time stamps given: assuming TEST.FPS = %g frames a second", self.fps)
             self._told_fps = True
         return target.start + (target.frame_index + 1) / self.fps
-
-    def _autocast(self) -> Any:
-        if self.precision is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.precision)
 
 
 def _of_batch(cause: Exception, text: str) -> Exception:

@@ -53,5 +53,5 @@ def test_gpus_keep_their_kernels_and_weights() -> None:
 
 
 def test_fp16_needs_a_gpu() -> None:
-    with pytest.raises(ConfigError, match="TEST.PRECISION is fp16, which needs a GPU"):
+    with pytest.raises(ConfigError, match=r"TEST\.PRECISION is fp16, which needs a GPU"):
         arithmetic(PRECISION="fp16")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -22,3 +23,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)  # on tensors this small, threads only wait for one another
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    """accelerate keeps one state a process, whose precision can't be changed."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from tools.drill.small import small_yaml
 
 from mtltrack.cli import launch as launch_module
@@ -24,12 +23,6 @@ from mtltrack.training.monitors import Monitor, Monitors, RunInfo
 from mtltrack.training.saving import Saver
 
 YAML = small_yaml((8, 4), {"STAGE1_EPOCHS": 1, "STAGE2_EPOCHS": 1, "BATCH_SIZE": 4, "PRINT_INTERVAL": 1})
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

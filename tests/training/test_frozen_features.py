@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from small_trackers import build, clip
 from standins import Batches, Interruption, changed, state_of, stop_after_epoch
 
@@ -33,10 +32,8 @@ STAGES = {"TWO_STAGE": True, "BOX_EPOCHS": 1, "STAGE1_EPOCHS": 2, "STAGE2_EPOCHS
 
 
 @pytest.fixture(autouse=True)
-def _fresh_accelerator(monkeypatch):
+def _nothing_drawn(monkeypatch):
     monkeypatch.delattr("mtltrack.tasks.cls.ClsMetrics.figure")  # drawing takes most of the time
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class Notes(Monitor):

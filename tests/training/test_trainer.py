@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from standins import (
     EpochLoader,
     Interruption,
@@ -30,13 +29,6 @@ from mtltrack.training.stages import Schedule, plan_stages
 from mtltrack.training.trainer import Trainer
 
 SETTINGS = TrainSettings(lambdas={"cls": 0.1}, print_interval=2, val_interval=2, seed=7)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator():
-    """accelerate keeps one state a process, whose precision can't be changed."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class Notes(Monitor):

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from standins import (
     EpochLoader,
     Interruption,
@@ -29,12 +28,6 @@ from mtltrack.training.trainer import Trainer
 
 RULES = ["fixed", "uncertainty", "dwa", "famo", "pcgrad", "cagrad", "upgrad"]
 BALANCED = RULES[1:]
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class Notes(Monitor):

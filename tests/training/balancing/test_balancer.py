@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from standins import changed, make_clip, make_tracker, rows_of, state_of, still_tracker
 
 from mtltrack.training.balancing.build import build_rule
@@ -14,12 +13,6 @@ from mtltrack.training.step import StepRunner
 RULES = ["fixed", "uncertainty", "dwa", "famo", "pcgrad", "cagrad", "upgrad"]
 TASKS = ["box", "cls"]
 NOTHING = torch.zeros(4, 2, dtype=torch.bool)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def rule_of(name, **arguments):

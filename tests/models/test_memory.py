@@ -37,7 +37,23 @@ def test_both_forms_of_reading_are_the_plain_formula(
     torch.testing.assert_close(reader(query, extend_keys(keys), values).double(), exact, atol=2e-5, rtol=1e-4)
 
 
-def test_chunks_pass_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("far", [1.0, 12.0])
+def test_the_chunk_with_the_nearest_keys_may_come_last(far: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far keys first, near ones last: with 12 their affinities differ by hundreds, more than floats hold."""
+    monkeypatch.setattr(memory_module, "CHUNK_SCORES", 1)
+    monkeypatch.setattr(memory_module, "SHORTEST_CHUNK", 10)
+    torch.manual_seed(0)
+    query = torch.randn(2, 5, 16)
+    keys = torch.cat([far * torch.randn(2, 25, 16), query + 0.1, far * torch.randn(2, 12, 16)], dim=1)
+    values = torch.randn(2, 42, 6)
+    exact = plain_readout(query.double(), keys.double(), values.double())
+    ours = read_memory(query, extend_keys(keys), values).double()
+    torch.testing.assert_close(ours, exact, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("largest", [60.0, -1.0])  # as it is, and never enough: the running softmax
+def test_chunks_pass_the_gradient_of_the_whole(largest: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_module, "LARGEST_EXPONENT", largest)
     monkeypatch.setattr(memory_module, "CHUNK_SCORES", 1)
     monkeypatch.setattr(memory_module, "SHORTEST_CHUNK", 3)
     torch.manual_seed(0)

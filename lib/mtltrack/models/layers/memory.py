@@ -11,7 +11,8 @@ from torch import Tensor
 from mtltrack.core.precision import in_full
 
 LARGEST_HEAD = 256  # fused attention on GPUs takes heads up to this width
-CHUNK_SCORES = 2**20  # affinities at once on a CPU: 4 MB, which stay in its cache
+CHUNK_SCORES = 2**19  # affinities at once on a CPU: 2 MB, which stay in its cache
+LARGEST_EXPONENT = 60.0  # e^60 times a million tokens is far from the end of float32
 SHORTEST_CHUNK = 256  # memory tokens; below, the products are too thin
 LENGTH_UNIT = 256.0  # of the coarse part of a squared length: a power of two, which divides without rounding
 
@@ -79,32 +80,46 @@ def _read_fused(query: Tensor, extended_keys: Tensor, values: Tensor) -> Tensor:
 
 
 def _read_in_chunks(query: Tensor, extended_keys: Tensor, values: Tensor) -> Tensor:
-    """Read some memory tokens at a time, with a running softmax (Milakov and Gimelshein, arXiv 1805.02867).
+    """Read some memory tokens at a time.
 
-    Of each query the largest affinity so far, the sum of the weights relative to it and their sum of values
-    are kept, and rescaled where a chunk has a larger one. Affinities and sums are at least float32.
+    The first chunk gives each query the affinity `top` relative to which weights are taken. An affinity is at
+    most |q|^2 / sqrt(Ck), that of a key which equals the query: where this is near enough to `top`, no weight
+    can overflow, and the other chunks need no look at their largest affinities. Where it isn't, `top` follows
+    them in a running softmax (Milakov and Gimelshein, arXiv 1805.02867). Affinities and sums are at least
+    float32.
     """
     batch, count, key_width = query.shape
     extended_query = in_full(_extend_query(query, extended_keys.shape[-1] - key_width)) / math.sqrt(key_width)
     chunk = max(CHUNK_SCORES // (batch * count), SHORTEST_CHUNK)
-    parts = zip(extended_keys.split(chunk, dim=1), values.split(chunk, dim=1), strict=True)
-    top = total = read = None
-    for keys, entries in parts:
-        with torch.autocast("cpu", enabled=False):
-            affinity = extended_query @ in_full(keys).transpose(1, 2)  # (B, M, n)
+    chunks = zip(extended_keys.split(chunk, dim=1), values.split(chunk, dim=1), strict=True)
+    keys, entries = next(chunks)
+    with torch.autocast("cpu", enabled=False):
+        affinity = extended_query @ in_full(keys).transpose(1, 2)  # (B, M, n)
         with torch.no_grad():  # a softmax doesn't depend on what it is taken relative to
-            highest = affinity.amax(-1, keepdim=True)
-            highest = highest if top is None else torch.maximum(highest, top)
-        weights = affinity.sub_(highest).exp_()
-        part_total = weights.sum(-1, keepdim=True)
-        part_read = in_full(weights.to(entries.dtype) @ entries)
-        if top is None:
-            total, read = part_total, part_read
-        else:
-            fading = (top - highest).exp_()
-            total, read = total * fading + part_total, read * fading + part_read
-        top = highest
+            top = affinity.amax(-1, keepdim=True)
+            room = in_full(query).pow(2).sum(-1, keepdim=True) / math.sqrt(key_width) - top
+        weights = affinity.sub_(top).exp_()
+        total, read = weights.sum(-1, keepdim=True), _weighted(weights, entries)
+        fixed = bool(room.max() <= LARGEST_EXPONENT)
+        relative_query = torch.cat([extended_query, -top], dim=-1)  # for keys with a 1 more
+        for keys, entries in chunks:
+            ones = F.pad(in_full(keys), (0, 1), value=1.0)
+            affinity = relative_query @ ones.transpose(1, 2)
+            if not fixed:
+                with torch.no_grad():
+                    rise = affinity.amax(-1, keepdim=True).clamp_min_(0)
+                affinity = affinity.sub_(rise)
+                fading = (-rise).exp()
+                total, read = total * fading, read * fading
+                relative_query = torch.cat([relative_query[..., :-1], relative_query[..., -1:] - rise], -1)
+            weights = affinity.exp_()
+            total, read = total + weights.sum(-1, keepdim=True), read + _weighted(weights, entries)
     return (read / total).to(values.dtype)
+
+
+def _weighted(weights: Tensor, entries: Tensor) -> Tensor:
+    """Return the weighted sums of values, multiplied in their type: (B, M, n), (B, n, Cv) -> (B, M, Cv)."""
+    return in_full(weights.to(entries.dtype) @ entries)
 
 
 def _padded(tensor: Tensor, channels: int) -> Tensor:

@@ -41,6 +41,7 @@ class Watched(Batches):
 
 def train(kernel: str, stage: str, folder: Path | None = None) -> tuple[nn.Module, Watched]:
     tracker, stages = build("hiptrack")
+    tracker.frames_at_once = True  # by either kernel, so that stochastic depth draws the same
     loader = Watched(tracker, 3)
     settings = TrainSettings(lambdas={"cls": 0.1}, kernel=kernel)
     checkpoints = None if folder is None else CheckpointFolder(folder, "HIPTrack")

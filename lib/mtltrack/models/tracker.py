@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from mtltrack.core.kernels import is_onednn
 from mtltrack.core.types import BOX, Clip, TaskOutput, Tokens
 from mtltrack.models.backbones.vit import OneStreamFeatures
 from mtltrack.models.history import HistoryNetwork
@@ -61,8 +62,8 @@ class Tracker(nn.Module):
         heads: task name -> head, without the box.
         detach: task name -> heads that it reads without gradient.
         template_range: which template tokens decide on elimination (CE_TEMPLATE_RANGE).
-        frames_at_once: send a clip's frames through the backbone in one batch; None: on a GPU only, where it
-            is faster. The results are the same.
+        frames_at_once: send a clip's frames through the backbone in one batch; None: where it is faster, on a
+            GPU and by oneDNN's products. The results are the same.
         history_settings: see `HistorySettings`.
         history_steps: frames that the gradient goes back through the history; None for the whole clip.
 
@@ -270,7 +271,8 @@ class Tracker(nn.Module):
         rows = None
         if self.backbone.elimination:
             rows = template_rows(self.template_range, template_boxes_xywh, template.shape[-1], stride)
-        at_once = search.is_cuda if self.frames_at_once is None else self.frames_at_once
+        faster = search.is_cuda or is_onednn()
+        at_once = faster if self.frames_at_once is None else self.frames_at_once
         # a frozen backbone records nothing
         with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen(self.backbone)):
             if at_once and frames > 1:

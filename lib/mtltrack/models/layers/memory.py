@@ -11,7 +11,7 @@ from torch import Tensor
 from mtltrack.core.precision import in_full
 
 LARGEST_HEAD = 256  # fused attention on GPUs takes heads up to this width
-CHUNK_SCORES = 2**19  # affinities at once on a CPU: 2 MB, which stay in its cache
+CHUNK_SCORES = 2**20  # affinities at once on a CPU: 4 MB, which stay in its cache
 LARGEST_EXPONENT = 60.0  # e^60 times a million tokens is far from the end of float32
 SHORTEST_CHUNK = 256  # memory tokens; below, the products are too thin
 LENGTH_UNIT = 256.0  # of the coarse part of a squared length: a power of two, which divides without rounding
@@ -34,8 +34,8 @@ def extend_keys(keys: Tensor) -> Tensor:
 
 
 def _extend_query(query: Tensor, parts: int) -> Tensor:
-    """Append what weighs the parts of the keys' lengths, (B, M, Ck) -> (B, M, Ck + parts)."""
-    weights = query.new_full((*query.shape[:2], parts), -1.0)
+    """Append what weighs the parts of the keys' lengths, (..., M, Ck) -> (..., M, Ck + parts)."""
+    weights = query.new_full((*query.shape[:-1], parts), -1.0)
     if parts > 1:
         weights[..., 0] = -LENGTH_UNIT
     return torch.cat([2 * query, weights], dim=-1)
@@ -56,8 +56,11 @@ def read_memory(query: Tensor, extended_keys: Tensor, values: Tensor) -> Tensor:
     Returns:
         (B, M, Cv) softmax-weighted sums of the values.
     """
-    read = _read_in_chunks if query.device.type == "cpu" else _read_fused
-    return read(query, extended_keys, values)
+    if query.device.type != "cpu":
+        return _read_fused(query, extended_keys, values)
+    if len(query) > 1:
+        return _read_in_chunks(query, extended_keys, values)
+    return _read_in_chunks(query[0], extended_keys[0], values[0])[None]  # products of matrices are faster
 
 
 def _read_fused(query: Tensor, extended_keys: Tensor, values: Tensor) -> Tensor:
@@ -87,14 +90,22 @@ def _read_in_chunks(query: Tensor, extended_keys: Tensor, values: Tensor) -> Ten
     can overflow, and the other chunks need no look at their largest affinities. Where it isn't, `top` follows
     them in a running softmax (Milakov and Gimelshein, arXiv 1805.02867). Affinities and sums are at least
     float32.
+
+    Args:
+        query: (..., M, Ck).
+        extended_keys: (..., N, Ck + 1 or 2).
+        values: (..., N, Cv).
+
+    Returns:
+        (..., M, Cv).
     """
-    batch, count, key_width = query.shape
+    key_width = query.shape[-1]
     extended_query = in_full(_extend_query(query, extended_keys.shape[-1] - key_width)) / math.sqrt(key_width)
-    chunk = max(CHUNK_SCORES // (batch * count), SHORTEST_CHUNK)
-    chunks = zip(extended_keys.split(chunk, dim=1), values.split(chunk, dim=1), strict=True)
+    chunk = max(CHUNK_SCORES * key_width // query.numel(), SHORTEST_CHUNK)
+    chunks = zip(extended_keys.split(chunk, dim=-2), values.split(chunk, dim=-2), strict=True)
     keys, entries = next(chunks)
     with torch.autocast("cpu", enabled=False):
-        affinity = extended_query @ in_full(keys).transpose(1, 2)  # (B, M, n)
+        affinity = extended_query @ in_full(keys).mT  # (..., M, n)
         with torch.no_grad():  # a softmax doesn't depend on what it is taken relative to
             top = affinity.amax(-1, keepdim=True)
             room = in_full(query).pow(2).sum(-1, keepdim=True) / math.sqrt(key_width) - top
@@ -104,7 +115,7 @@ def _read_in_chunks(query: Tensor, extended_keys: Tensor, values: Tensor) -> Ten
         relative_query = torch.cat([extended_query, -top], dim=-1)  # for keys with a 1 more
         for keys, entries in chunks:
             ones = F.pad(in_full(keys), (0, 1), value=1.0)
-            affinity = relative_query @ ones.transpose(1, 2)
+            affinity = relative_query @ ones.mT
             if not fixed:
                 with torch.no_grad():
                     rise = affinity.amax(-1, keepdim=True).clamp_min_(0)
@@ -118,7 +129,7 @@ def _read_in_chunks(query: Tensor, extended_keys: Tensor, values: Tensor) -> Ten
 
 
 def _weighted(weights: Tensor, entries: Tensor) -> Tensor:
-    """Return the weighted sums of values, multiplied in their type: (B, M, n), (B, n, Cv) -> (B, M, Cv)."""
+    """Return sums of values weighted in their type, (..., M, n) and (..., n, Cv) -> (..., M, Cv)."""
     return in_full(weights.to(entries.dtype) @ entries)
 
 

@@ -100,20 +100,54 @@ def test_at_the_limit_writing_stops_and_what_is_there_stays(tmp_path, said):
 
 def test_groups_that_nobody_has_used_for_an_hour_give_way_the_oldest_first(tmp_path, said):
     store = FeatureStore(tmp_path, 7_500, said.append)
-    for group, seconds in (("older", 9000), ("old", 8000), ("recent", 60)):
+    older, old, recent = (digit * 40 for digit in "123")
+    for group, seconds in ((older, 9000), (old, 8000), (recent, 60)):
         store.write(group, KEY, entry(200))
         age(tmp_path / group / "used", seconds)
     mine = FeatureStore(tmp_path, 7_500, said.append)
     mine.open(GROUP)
     for number in range(2):
         mine.write(GROUP, f"{number:02d}", entry(200))
-    assert {path.name for path in tmp_path.iterdir()} == {"old", "recent", GROUP}
-    assert said == [
-        f"feature cache: removed {tmp_path / 'older'}, which nobody has used lately, to make room"
-    ]
+    assert {path.name for path in tmp_path.iterdir()} == {old, recent, GROUP}
+    assert said == [f"feature cache: removed {tmp_path / older}, which nobody has used lately, to make room"]
     for number in range(2, 9):
         mine.write(GROUP, f"{number:02d}", entry(200))
-    assert {path.name for path in tmp_path.iterdir()} == {"recent", GROUP}
+    assert {path.name for path in tmp_path.iterdir()} == {recent, GROUP}
+
+
+def test_what_else_lies_in_the_folder_neither_counts_nor_is_touched(tmp_path, said):
+    store = FeatureStore(tmp_path / "cache", 5_000, said.append)
+    others = [store.folder / name for name in ("notes.txt", "data/old.tmp", "data/img/1.jpg")]
+    others.append(store.folder / ("1" * 40) / "ab" / "own.txt")
+    for path in others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(4000))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "used").touch()
+    (store.folder / ("2" * 40)).symlink_to(elsewhere)
+    for path in (*store.folder.rglob("*"), elsewhere / "used"):
+        age(path, 9000)
+    store.open(GROUP)
+    for number in range(9):
+        store.write(GROUP, f"{number:02d}", entry(200))
+    assert all(path.is_file() for path in (*others, elsewhere / "used"))
+    assert [text for text in said if "removed" in text] == [] and store.has(GROUP, "00")
+
+
+def test_an_entry_larger_than_the_limit_is_left_out(tmp_path, said):
+    store = FeatureStore(tmp_path / "none", 100, said.append)
+    store.open(GROUP)
+    store.write(GROUP, KEY, entry())
+    assert not store.has(GROUP, KEY) and "reached its limit of 0.1 kB" in said[0]
+
+
+def test_a_folder_that_is_removed_meanwhile_is_made_again(store, said, monkeypatch):
+    monkeypatch.setattr(feature_store, "_write", lambda path, content: path.read_bytes())
+    store.write(GROUP, KEY, entry())
+    monkeypatch.undo()
+    store.write(GROUP, KEY, entry())
+    assert store.has(GROUP, KEY) and said == []
 
 
 def test_reading_and_opening_mark_a_group_as_used(store, tmp_path):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
-import shutil
 import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 
 SUFFIX = ".safetensors"
 TEMPORARY = ".tmp"
+GROUP_NAME = re.compile("[0-9a-f]{40}")
 USED = "used"  # a file in each group's folder, whose time says when somebody last used the group
 UNUSED_AFTER = 3600.0
 """Seconds after which a group that nobody uses may give way to another; also the age of a forgotten file."""
@@ -50,11 +52,12 @@ class FeatureStore:
     When the folder has reached its limit, groups that nobody has used for an hour give way, the longest
     unused first; entries of a group in use never do: they are read in the same order epoch after epoch, and
     dropping the least recently used would drop each one shortly before it is wanted. Then writing stops. As
-    each process measures the folder now and then only, each may exceed the limit by one percent.
+    each process measures the folder now and then only, each may exceed the limit by one percent. What else
+    lies in the folder neither counts nor is touched.
 
     Args:
         folder: made when the first entry is written.
-        limit: bytes of all files in it.
+        limit: bytes of all groups in it, whose names have 40 hexadecimal digits.
         tell: takes a sentence for people.
 
     Attributes:
@@ -83,7 +86,7 @@ class FeatureStore:
 
     def has(self, group: str, key: str) -> bool:
         """Tell whether there is an entry; it may still turn out to be damaged."""
-        return self._path(group, key).is_file()
+        return os.path.isfile(self._path(group, key))  # False, too, where nobody may look
 
     def read(self, group: str, key: str) -> Entry | None:
         """Return an entry; None where there is none, or none that can be trusted."""
@@ -109,6 +112,8 @@ class FeatureStore:
         try:
             _write(path, content)
             self._touch(group)
+        except FileNotFoundError:  # somebody has just removed the folder
+            return
         except OSError as error:
             self._broken = True
             self._tell_once(
@@ -140,31 +145,35 @@ class FeatureStore:
     def _measure(self) -> None:
         """Add up the files, and remove those that a process which was killed left half written."""
         self.sizes, now = Counter(), time.time()
-        for parent, _, names in os.walk(self.folder):
-            group = next(iter(Path(parent).relative_to(self.folder).parts), "")
-            for name in names:
-                path = Path(parent, name)
-                try:
+        for group in self._groups():
+            for path in _files_in(group):
+                with suppress(OSError):  # another process has removed or renamed it, or it is another user's
                     found = path.stat()
-                    if name.endswith(TEMPORARY) and now - found.st_mtime > UNUSED_AFTER:
+                    if path.name.endswith(TEMPORARY) and now - found.st_mtime > UNUSED_AFTER:
                         path.unlink()
                     else:
-                        self.sizes[group] += found.st_size
-                except FileNotFoundError:  # another process has removed or renamed it
-                    continue
+                        self.sizes[group.name] += found.st_size
         self._unmeasured = 0
+
+    def _groups(self) -> list[Path]:
+        try:
+            named = [path for path in self.folder.iterdir() if GROUP_NAME.fullmatch(path.name)]
+            return [path for path in named if path.is_dir() and not path.is_symlink()]
+        except OSError:  # it isn't there yet, or no longer
+            return []
 
     def _make_room(self, more: int, group: str) -> None:
         unused = [
             (used, folder)
-            for folder in self.folder.iterdir()
+            for folder in self._groups()
             if folder.name != group and time.time() - (used := _last_used(folder)) > UNUSED_AFTER
         ]
         for _, folder in sorted(unused):
             if self.size + more <= self.limit:
                 return
-            shutil.rmtree(folder, ignore_errors=True)  # another process may be at it, too
-            self.tell(f"feature cache: removed {folder}, which nobody has used lately, to make room")
+            _remove(folder)
+            if not folder.exists():
+                self.tell(f"feature cache: removed {folder}, which nobody has used lately, to make room")
             self._measure()
 
     def _touch(self, group: str) -> None:
@@ -240,14 +249,30 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
+def _files_in(group: Path) -> list[Path]:
+    """Return the files of a group that are a store's."""
+    found = [(parent, name) for parent, _, names in os.walk(group) for name in names]
+    return [Path(*place) for place in found if place[1] == USED or place[1].endswith((SUFFIX, TEMPORARY))]
+
+
+def _remove(group: Path) -> None:
+    """Remove a group's files, and its folders where nothing else is in them."""
+    for path in _files_in(group):
+        with suppress(OSError):  # another process has been faster, or it is another user's
+            path.unlink()
+    for parent, _, _ in os.walk(group, topdown=False):
+        with suppress(OSError):  # it isn't empty
+            os.rmdir(parent)
+
+
 def _last_used(folder: Path) -> float:
     """Return when a group was last used, in seconds; one without a mark, when its folder was changed."""
     for path in (folder / USED, folder):
         try:
             return path.stat().st_mtime
-        except FileNotFoundError:
+        except OSError:
             continue
-    return time.time()  # somebody has just removed it
+    return time.time()  # somebody has just removed it, or it is another user's
 
 
 def in_units(size: float) -> str:

@@ -16,7 +16,6 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from mtltrack.core import types
 from mtltrack.core.types import Clip
 from mtltrack.training.feature_store import bytes_of
 
@@ -25,6 +24,8 @@ LAYOUT = 1
 CONTENT = ("template", "template_boxes_xywh", "search", "template_brightness", "search_brightness")
 """What frozen parts see of a clip; its labels, times and detail views are the heads'."""
 DIGEST_BYTES = 20
+READ = ("mtltrack.core", "mtltrack.losses", "mtltrack.models")
+"""What a part's code may import beside its own file (boxes are converted where the losses are)."""
 VERSIONED = ("torch.", "torchvision.", "timm.", "builtins.")  # whose versions are told, not their sources
 PRECISIONS = ("mkldnn.matmul", "mkldnn.conv", "cuda.matmul", "cudnn.conv")
 
@@ -48,7 +49,7 @@ def weights_key(parts: Mapping[str, nn.Module], *more: Any) -> str:
 
 
 def code_key(parts: Iterable[nn.Module]) -> str:
-    """Return a digest of the source of the models, and of classes that the parts have from elsewhere."""
+    """Return a digest of the source of the models, what they import, and of classes from elsewhere."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for path in _sources(parts):
         digest.update(path.read_bytes())
@@ -126,8 +127,7 @@ def _structure(part: nn.Module) -> Iterator[list[Any]]:
 
 
 def _sources(parts: Iterable[nn.Module]) -> list[Path]:
-    folder = Path(str(files("mtltrack.models")))
-    found = {*folder.rglob("*.py"), Path(types.__file__)}
+    found = {path for folder in READ for path in Path(str(files(folder))).rglob("*.py")}
     for part in parts:
         kinds = {kind for module in part.modules() for kind in type(module).__mro__}
         named = [kind for kind in kinds if not f"{kind.__module__}.".startswith(VERSIONED)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -158,4 +159,18 @@ def test_a_file_that_changed_after_its_check_is_checked_again(tmp_path: Path) ->
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
     with pytest.raises(CheckpointError, match="its bytes aren't those that were written"):
+        build_trained(cfg, None, path, checked)
+
+
+def test_another_file_in_the_place_of_the_one_that_was_checked_is_refused(tmp_path: Path) -> None:
+    cfg, path = load_config(find_config(*TINY)), tmp_path / "best.pth.tar"
+    tracker, about = build_tracker(cfg), Description("HIPTrack", cfg.dump())
+    save_weights(path, tracker, about, epoch=1, stage="joint")
+    checked = check_file(path)
+    os.utime(path, (1, 1))
+    assert build_trained(cfg, None, path, checked).training  # the same bytes
+    save_weights(path, tracker, about, epoch=2, stage="joint")
+    with pytest.raises(
+        CheckpointError, match=r"best.pth.tar has been written anew .* sha256 was [0-9a-f]{12}"
+    ):
         build_trained(cfg, None, path, checked)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mtltrack.core.errors import CheckpointError
-from mtltrack.core.seal import Checked, check_seal
+from mtltrack.core.seal import Checked, check_file, check_seal
 from mtltrack.models.inert_pickle import MALFORMED, InertUnpickler, read_member
 from mtltrack.models.safe_weights import read_safetensors
 
@@ -34,8 +34,8 @@ def read_weights_file(path: str | Path, checked: Checked | None = None) -> dict[
 
     Args:
         path: the file.
-        checked: what `core.seal.check_file` said of it; its digest isn't compared again unless it has
-            changed since.
+        checked: what `core.seal.check_file` said of it; it isn't read for its digest again unless the system
+            says that it was written since.
 
     Returns:
         The file's dictionary. Foreign objects in it are `Placeholder`s. Tensors of torch's files are maps of
@@ -51,8 +51,10 @@ def read_weights_file(path: str | Path, checked: Checked | None = None) -> dict[
     try:
         if path.suffix == ".safetensors":
             return read_safetensors(path)
-        if checked is None or not checked.still(path):
+        if checked is None:
             check_seal(path)
+        elif not checked.still(path):
+            _need_same(path, checked)
         content = _read_torch(path)
     except CheckpointError:
         raise
@@ -61,6 +63,16 @@ def read_weights_file(path: str | Path, checked: Checked | None = None) -> dict[
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, wanted a dictionary of weights")
     return content
+
+
+def _need_same(path: Path, checked: Checked) -> None:
+    found = check_file(path).sha256
+    if found != checked.sha256:
+        raise CheckpointError(
+            f"{path} has been written anew since it was checked (its sha256 was {checked.sha256[:12]}..., "
+            f"is {found[:12]}...): its results would be noted as the old one's. Start again, best with a copy "
+            "of the file or a checkpoint that training no longer writes"
+        )
 
 
 def _read_torch(path: Path) -> Any:

@@ -183,6 +183,24 @@ def test_what_is_no_upright_jpeg_is_decoded_in_full(tmp_path: Path) -> None:
     assert isinstance(open_frame(turned, 0, 0), WholeFrame)
 
 
+def test_a_damaged_note_of_the_camera_is_the_decoders_to_read(tmp_path: Path) -> None:
+    """OpenCV still finds in it that the photograph is to be turned, Pillow doesn't."""
+    path = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(WAVES).save(path, exif=exif)
+    data = path.read_bytes()
+    entries = data.index(b"Exif\0\0") + 14  # the number of entries, which are fewer
+    damaged = data[:entries] + b"\xff\xff" + data[entries + 2 :]
+    assert decode_image(damaged, "turned.jpg").shape == (ODD[0], ODD[1], 3)
+    assert upright_jpeg_size(damaged, "turned.jpg") is None
+    frame = JpegFrame(data, "turned.jpg", ODD)
+    with pytest.raises(
+        DataError, match=r"turned.jpg: decoded at 1/4 it has 76 x 101 pixels; wanted 101 x 76 by"
+    ):
+        frame.cut(CropWindow(0, 0, 200), 48)
+
+
 class _Darker(FolderSequences):
     def image(self, i: int, frame: int) -> np.ndarray:
         return super().image(i, frame) // 2

@@ -12,6 +12,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from mtltrack.core.errors import DataError
 from mtltrack.data.crops import CropWindow, cut, in_unmirrored_frame, padded_share, window_affine
 from mtltrack.data.images import check_complete, decode_image, upright_jpeg_size
 from mtltrack.data.sequences import SequenceDataset, encoded_image
@@ -98,11 +99,22 @@ class JpegFrame:
         """See `Frame.cut`; raises DataError when the file can't be decoded."""
         self.need(window, size)
         if self._image is None or self.divisor > self._limit:
-            self._image = decode_image(self._data, self._name, self._limit)
+            self._image = self._decode(self._limit)
             self.divisor = self._limit
         if self.divisor == 1:
             return WholeFrame(self._image).cut(window, size, grayscale, mirrored)
         return cut_reduced(self._image, self.divisor, self.size, window, size, grayscale, mirrored)
+
+    def _decode(self, divisor: int) -> np.ndarray:
+        image = decode_image(self._data, self._name, divisor)
+        width, height = (-(-side // divisor) for side in self.size)
+        if image.shape[:2] != (height, width):
+            raise DataError(
+                f"{self._name}: decoded at 1/{divisor} it has {image.shape[1]} x {image.shape[0]} pixels; "
+                f"wanted {width} x {height} by its head. Write the file anew, or set "
+                "DATA.REDUCED_DECODE: false."
+            )
+        return image
 
 
 def as_frame(image: np.ndarray | Frame) -> Frame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -127,13 +128,18 @@ def check_complete(data: bytes, name: str) -> None:
 def upright_jpeg_size(data: bytes, name: str) -> tuple[int, int] | None:
     """Return the width and height of a JPEG that is stored as it is to be seen; None for anything else.
 
+    So it is for one whose EXIF note is damaged: a decoder may read another orientation out of it.
+
     Raises:
         DataError: it begins as a JPEG and is none.
     """
     if data[:2] != _JPEG_START:
         return None
-    with _opened(data, name) as image:
-        return image.size if image.getexif().get(_ORIENTATION, 1) == 1 else None
+    with warnings.catch_warnings(record=True) as damages:
+        warnings.simplefilter("always")
+        with _opened(data, name) as image:
+            upright = image.getexif().get(_ORIENTATION, 1) == 1
+            return image.size if upright and not damages else None
 
 
 def image_size(data: bytes, name: str) -> tuple[int, int]:
@@ -153,5 +159,5 @@ def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
     try:
         with Image.open(BytesIO(data)) as image:
             yield image
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
+    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{name}: the image can't be decoded ({len(data)} bytes). {_REMEDY}") from error

@@ -84,6 +84,14 @@ def test_a_file_system_without_locks_is_told_of(tmp_path: Path, monkeypatch: pyt
     assert note == "it can't be locked (No locks available). Don't start it a second time."
 
 
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.lock").mkdir()  # as root may write another user's file
+    with pytest.raises(
+        TrainingError, match=r"it can't be locked: .*run\.lock can't be written \(Is a directory"
+    ):
+        RunLock(tmp_path / "run.lock", "it")
+
+
 def test_a_system_without_fcntl_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)
     assert RunLock(tmp_path / "run.lock", "it").note.startswith("it isn't locked: this system has no fcntl.")

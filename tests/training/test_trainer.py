@@ -248,7 +248,7 @@ def test_samples_come_again_in_a_stage_with_a_frozen_backbone_only(tmp_path):
     assert drawn(None, newest, distinct_epochs=2) == [8]
     with pytest.raises(TrainingError, match=r"TRAIN.DISTINCT_EPOCHS in stage 'heads': was 2, is 3"):
         drawn(None, newest, distinct_epochs=3)
-    with pytest.raises(TrainingError, match=r"TRAIN.DISTINCT_EPOCHS in stage 'heads': was 2, is None"):
+    with pytest.raises(TrainingError, match=r"TRAIN.DISTINCT_EPOCHS in stage 'heads': was 2, is 0"):
         drawn(None, newest)
 
 

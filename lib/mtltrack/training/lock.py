@@ -31,7 +31,7 @@ class RunLock:
             locks, such as some mounts of NFS); else "".
 
     Raises:
-        TrainingError: another process holds it, which is named.
+        TrainingError: another process holds it, which is named; or the file can't be opened.
     """
 
     def __init__(self, path: Path, run: str) -> None:
@@ -42,8 +42,14 @@ class RunLock:
         except ImportError:  # Windows
             self.note = f"{run} isn't locked: this system has no fcntl. Don't start it a second time."
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise TrainingError(
+                f"{run} can't be locked: {path} can't be written ({error.strerror or error}). If it is "
+                "another user's, give another --save_dir, or ask for leave to write there."
+            ) from error
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

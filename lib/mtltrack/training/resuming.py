@@ -149,10 +149,11 @@ def _changed_rates(
     """
     begun, default = place.stage + place.in_stage, defaults()
     return [
-        f"{key} in stage '{stage.name}': was {before.get(key)}, is {now.get(key)}"
+        f"{key} in stage '{stage.name}': was {before.get(key, default.get(key))}, "
+        f"is {now.get(key, default.get(key))}"
         for stage, before, now in list(zip(stages, saved, own, strict=True))[:begun]
         for key in dict.fromkeys([*before, *now])
-        if before.get(key, default.get(key)) != now.get(key)
+        if before.get(key, default.get(key)) != now.get(key, default.get(key))
     ]
 
 

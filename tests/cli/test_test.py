@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from mtltrack.cli import analysis, analysis_sources, test, video_demo
+from mtltrack.core.config import load_config
 from mtltrack.core.errors import CheckpointError, DataError
+from mtltrack.core.kernels import ONEDNN, KernelChoice
 from mtltrack.evaluation.overlay import VideoWriter
 from mtltrack.evaluation.results import ResultFolder, read_boxes, read_tasks
 
@@ -385,3 +387,18 @@ def test_several_sequences_at_once(
     monkeypatch.setattr(test.TrackerFromCheckpoint, "__call__", lambda self, device: StillTracker())
     assert test.main(command(save_dir, "--batch", "2", "--force")) == 1
     assert "error: StillTracker follows one sequence at a time" in capsys.readouterr().err
+
+
+def test_all_processes_take_the_kernel_that_is_named(
+    save_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def factory(self: test.TrackerFromCheckpoint, device: str | None) -> StillTracker:
+        taken.append(load_config(self.config, self.options, script=self.script).TEST.MATMUL)
+        return StillTracker()
+
+    taken: list[str] = []
+    monkeypatch.setattr(test.TrackerFromCheckpoint, "__call__", factory)
+    monkeypatch.setattr(test, "kernel_for", lambda wanted, device: KernelChoice(ONEDNN, f"was {wanted}"))
+    assert test.main(command(save_dir)) == 0
+    assert "float32 products on the CPU: onednn (was auto)" in capsys.readouterr().out
+    assert taken == [ONEDNN]

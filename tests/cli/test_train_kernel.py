@@ -78,3 +78,9 @@ def test_gpus_have_kernels_of_their_own(gain: dict[str, float]) -> None:
     choice = kernel_of_run(config_from_dict({}), torch.device("cuda", 1), {"kernel": ONEDNN}, False)
     assert (choice.kernel, choice.reason) == (DEFAULT, "the device is cuda:1")
     assert gain["asked"] == 0
+
+
+def test_a_kernel_must_do_for_all_processes(gain: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "onednn's products aren't float32 on this processor"
+    monkeypatch.setattr(train_setup, "gather_object", lambda own: [*own, reason])
+    assert chosen() == (DEFAULT, f"of one process, {reason}")

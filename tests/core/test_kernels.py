@@ -113,3 +113,21 @@ def test_the_cache_lies_in_the_users_folder(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_measured_gain_is_a_ratio_of_times() -> None:
     assert 0.05 < kernels.measured_gain() < 50
+
+
+def test_what_is_remembered_may_not_hold_on_the_next_machine(
+    measured: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert choose_kernel(AUTO, tmp_path / "kernels.json").kernel == ONEDNN
+    monkeypatch.setattr(kernels, "refusal", lambda: "its products aren't float32")
+    choice = choose_kernel(AUTO, tmp_path / "kernels.json")
+    assert (choice.kernel, choice.reason) == (DEFAULT, "its products aren't float32")
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    assert kernels.default_cache() is None

@@ -222,3 +222,53 @@ def test_operations_that_compute_something_else_are_told_apart(monkeypatch: pyte
     forward = PackedLinear.forward
     monkeypatch.setattr(PackedLinear, "forward", lambda self, x: forward(self, x) + 1e-3)
     assert not can_pack()
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_padding_by_name_is_left_to_torch(padding: str) -> None:
+    torch.manual_seed(0)
+    layer, maps = nn.Conv2d(2, 3, 5, padding=padding), torch.randn(1, 2, 7, 6)
+    with torch.inference_mode():
+        wanted = layer(maps)
+        pack(layer)
+        torch.testing.assert_close(layer(maps), wanted)
+
+
+@pytest.mark.parametrize("channels", [4, 150])  # plain, Winograd's form
+def test_an_image_without_a_batch(channels: int) -> None:
+    torch.manual_seed(0)
+    layer, image = nn.Conv2d(channels, channels, 3, padding=1), torch.randn(channels, 4, 5)
+    with torch.inference_mode():
+        wanted = layer(image)
+        pack(layer)
+        torch.testing.assert_close(layer(image), wanted)
+
+
+def test_a_bias_alone_may_learn() -> None:
+    layer = nn.Linear(4, 2)
+    layer.weight.requires_grad_(False)
+    pack(layer)
+    (gradient,) = torch.autograd.grad(layer(torch.ones(3, 4)).sum(), layer.bias)
+    assert gradient.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("name", ["fc1", "act", "fc2"])
+def test_hooks_of_a_perceptrons_layers_are_called(name: str) -> None:
+    called: list[str] = []
+    mlp = Mlp(8, 16).eval()
+    pack(mlp)
+    mlp.get_submodule(name).register_forward_hook(lambda *_: called.append(name))
+    with torch.inference_mode():
+        mlp(torch.ones(2, 8))
+    assert called == [name]
+
+
+def test_weights_made_for_inference_alone_are_not_packed() -> None:
+    """Such tensors don't count how often they were written to."""
+    with torch.inference_mode():
+        layer = nn.Linear(4, 2)
+        pack(layer)
+        layer(torch.ones(1, 4))
+        nn.init.ones_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        assert layer(torch.ones(1, 4)).tolist() == [[4, 4]]

@@ -12,7 +12,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import check_parity
+from parity import runs
+from parity.models import parse_case
 from parity.report import Report
+
+from mtltrack.core.kernels import DEFAULT, ONEDNN, using
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +107,11 @@ def test_a_difference_and_a_comparison_that_breaks(
     monkeypatch.setattr(check_parity.configs, "compare_config", lambda content, report: content["missing"])
     assert check(known) == 1
     assert "KeyError: 'missing'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kernel", [DEFAULT, ONEDNN])
+def test_whole_trackers_take_the_kernel_of_the_comparison(kernel: str) -> None:
+    case = parse_case("hip_d4")
+    assert case is not None
+    with using(kernel):
+        assert runs._settings(case).TEST.MATMUL == kernel

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from standins import make_tracker, state_of
 
+from mtltrack.core.kernels import ONEDNN, using
+from mtltrack.models.packed import can_pack, pack
 from mtltrack.training.ema import WeightAverage
 from mtltrack.training.stages import Stage, enter_stage
 
@@ -80,3 +83,25 @@ def test_a_loaded_average_goes_on():
         average.update()
     one, other = first.state_dict(), second.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.skipif(not can_pack(), reason="this torch has no packed weights")
+def test_packed_layers_compute_with_the_average_of_now():
+    """Also where they ran at nothing else since the average was last put in."""
+    tracker, ones = make_tracker(), torch.ones(1, 6)
+    enter_stage(tracker, stage("backbone", "box", "cls"))
+    average = WeightAverage(0.5)
+    average.follow(tracker)
+    layer = tracker.box_head.layer.requires_grad_(False)
+    found = []
+    with using(ONEDNN), torch.no_grad():
+        pack(layer)
+        layer.weight += 2  # once: from here on the average comes nearer
+        for _ in range(2):
+            with average.applied():
+                found.append(layer(ones))
+                torch.testing.assert_close(
+                    found[-1], torch.nn.functional.linear(ones, layer.weight, layer.bias)
+                )
+            average.update()
+    assert not torch.allclose(*found)

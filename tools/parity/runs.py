@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mtltrack.core.config import config_from_dict
+from mtltrack.core.kernels import DEFAULT, ONEDNN, is_onednn
 from mtltrack.evaluation.online import OnlineTracker
 from mtltrack.models.tracker import Tracker
 from parity import recipe
@@ -33,7 +34,8 @@ class RecordingTracker(OnlineTracker):
 def _settings(case: Case) -> Any:
     factor = 4.0 if case.family == "ost" and case.search_size == 256 else 5.0
     crops = {"SEARCH": {"SIZE": case.search_size, "FACTOR": factor}, "TEMPLATE": {"SIZE": case.template_size}}
-    return config_from_dict({"DATA": crops}, name=case.name)
+    kernel = ONEDNN if is_onednn() else DEFAULT  # of the whole comparison
+    return config_from_dict({"DATA": crops, "TEST": {"MATMUL": kernel}}, name=case.name)
 
 
 def compare_runs(reference: dict[str, Any], report: Report) -> None:

@@ -247,14 +247,15 @@ def run_test(arguments: argparse.Namespace) -> int:
         decisive["DETAIL"] = plain["DATA"]["DETAIL"]
     made_by = Provenance.of(checkpoint, checked.sha256, decisive, dataset_key(arguments.dataset))
     options = tuple(arguments.cfg_options)
-    factory = TrackerFromCheckpoint(arguments.tracker_name, config, options, checkpoint, checked)
     settings = Settings(folder, arguments.decimals, arguments.debug, made_by, arguments.batch)
     devices = devices_of(arguments.device, arguments.num_gpus)
     for note in device_notes(arguments, devices):
         say(console, f"note: {note}")
     if devices == ["cpu"]:
-        # worker processes find it in the cache then
-        say(console, kernel_for(cfg.TEST.MATMUL, torch.device("cpu")).sentence())
+        choice = kernel_for(cfg.TEST.MATMUL, torch.device("cpu"))
+        say(console, choice.sentence())
+        options += (f"TEST.MATMUL={choice.kernel}",)  # worker processes would measure one each
+    factory = TrackerFromCheckpoint(arguments.tracker_name, config, options, checkpoint, checked)
     with RunProgress(len(benchmark.sequences), console) as progress:
         summary = run(
             factory,

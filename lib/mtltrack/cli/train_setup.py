@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 
 from mtltrack.cli.build import assembly_of
 from mtltrack.cli.launch import TIMEOUT
@@ -104,7 +104,9 @@ def kernel_of_run(
     else:
         choice = kernel_for(cfg.TRAIN.MATMUL, device)
     (chosen,) = broadcast_object_list([choice])
-    return chosen
+    why_not = refusal() if chosen.kernel == ONEDNN else None  # the ranks' processors may differ
+    reasons = [reason for reason in gather_object([why_not]) if reason is not None]
+    return KernelChoice(DEFAULT, f"of one process, {reasons[0]}") if reasons else chosen
 
 
 def _kernel_again(before: str) -> KernelChoice:

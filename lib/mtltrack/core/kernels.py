@@ -91,13 +91,16 @@ def choose_kernel(wanted: str, cache: Path | None = None) -> KernelChoice:
     if wanted == DEFAULT:
         return KernelChoice(DEFAULT, "as the configuration says")
     known = None if cache is None or wanted != AUTO else _remembered(cache)
-    if known is not None:
-        return KernelChoice(known.kernel, f"{known.reason}; measured earlier")
-    why_not = refusal()
+    earlier = None if known is None else KernelChoice(known.kernel, f"{known.reason}; measured earlier")
+    if earlier is not None and earlier.kernel == DEFAULT:
+        return earlier
+    why_not = refusal()  # asked each time: machines that share the file may differ in more than it tells
     if why_not is not None:
         return KernelChoice(DEFAULT, why_not)
     if wanted == ONEDNN:
         return KernelChoice(ONEDNN, "as the configuration says")
+    if earlier is not None:
+        return earlier
     gain = measured_gain()
     kernel = ONEDNN if gain >= WORTH_IT else DEFAULT
     choice = KernelChoice(kernel, f"{ONEDNN} is {gain:.2f} times as fast as the default")
@@ -146,10 +149,13 @@ def measured_gain() -> float:
     return min(taken[DEFAULT]) / max(min(taken[ONEDNN]), 1e-9)
 
 
-def default_cache() -> Path:
-    """Return the file that remembers measurements, in the user's folder for caches."""
+def default_cache() -> Path | None:
+    """Return the file that remembers measurements, in the user's folder for caches; None without a home."""
     root = os.environ.get("XDG_CACHE_HOME")
-    base = Path(root) if root else Path.home() / ".cache"
+    try:
+        base = Path(root) if root else Path.home() / ".cache"
+    except RuntimeError:  # a user whom the system doesn't know, as in some containers
+        return None
     return base / "mtltrack" / "kernels.json"
 
 

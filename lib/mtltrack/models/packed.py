@@ -37,11 +37,9 @@ def pack(net: nn.Module, dtype: torch.dtype = torch.float32) -> None:
     """
     unpack(net)
     for module in _all_modules(net):
-        packed = _PACKED.get(type(module))
-        if packed is None or (isinstance(module, nn.Conv2d) and module.padding_mode != "zeros"):
+        packed = _packed_class(module, dtype)
+        if packed is None:
             continue
-        if dtype == torch.float32 and suits(module) and pays(module.in_channels, module.out_channels):
-            packed = WinogradConv2d
         module.__class__ = packed
         if isinstance(module, _PackedWeights):
             module.forget(dtype)
@@ -108,6 +106,17 @@ def _all_modules(net: nn.Module) -> list[nn.Module]:
     return list(dict.fromkeys([*net.modules(), *extra]))
 
 
+def _packed_class(module: nn.Module, dtype: torch.dtype) -> type[nn.Module] | None:
+    """Return the class that packing makes of a module's, None where it stays."""
+    packed = _PACKED.get(type(module))
+    if not isinstance(module, nn.Conv2d) or packed is None:
+        return packed
+    if dtype == torch.float32 and suits(module) and pays(module.in_channels, module.out_channels):
+        return WinogradConv2d
+    numbers = not isinstance(module.padding, str)  # oneDNN's operation doesn't know "same" and "valid"
+    return packed if numbers and module.padding_mode == "zeros" else None
+
+
 class _PackedWeights(nn.Module):
     """What packed layers share: the packed weights, and when they may be used."""
 
@@ -126,7 +135,12 @@ class _PackedWeights(nn.Module):
         """Return whether the product is one that the packed weights are for."""
         if x.device.type != "cpu" or x.numel() == 0:
             return False
-        if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
+        if isinstance(self, nn.Conv2d) and x.dim() != 4:  # an image without a batch
+            return False
+        own = [self.weight] if self.bias is None else [self.weight, self.bias]
+        if torch.is_grad_enabled() and (x.requires_grad or any(item.requires_grad for item in own)):
+            return False
+        if any(item.is_inference() for item in own):  # nothing tells when such are written to
             return False
         if self.packed_dtype == torch.float32 and not is_onednn():
             return False
@@ -153,7 +167,7 @@ class _PackedWeights(nn.Module):
 
 def _mark(tensor: Tensor) -> tuple[int, ...]:
     """Return what changes when a tensor is replaced, moved or written to."""
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), tensor._version
 
 
 class PackedLinear(_PackedWeights, nn.Linear):
@@ -208,9 +222,14 @@ class PackedMlp(Mlp):
     def forward(self, x: Tensor) -> Tensor:
         first = self.fc1
         joined = isinstance(self.act, nn.GELU) and self.act.approximate == "none"
-        if not (joined and isinstance(first, PackedLinear)):
+        if not (joined and isinstance(first, PackedLinear)) or _is_watched(first) or _is_watched(self.act):
             return super().forward(x)
         return self.drop2(self.fc2(self.norm(self.drop1(first.with_gelu(x)))))
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Return whether somebody hooked into the module's own calls."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 _PACKED: dict[type[nn.Module], type[nn.Module]] = {

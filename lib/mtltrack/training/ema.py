@@ -105,3 +105,4 @@ class WeightAverage:
         for name, average in self.state_dict().items():
             live = self._live[name]
             live.data, average.data = average.data, live.data
+            torch.autograd.graph.increment_version(live)  # layers that keep weights packed look at it

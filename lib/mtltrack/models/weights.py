@@ -70,8 +70,8 @@ def _need_same(path: Path, checked: Checked) -> None:
     if found != checked.sha256:
         raise CheckpointError(
             f"{path} has been written anew since it was checked (its sha256 was {checked.sha256[:12]}..., "
-            f"is {found[:12]}...): its results would be noted as the old one's. Start again, best with a copy "
-            "of the file or a checkpoint that training no longer writes"
+            f"is {found[:12]}...): its results would be noted as the old one's. Start again, best with a "
+            "copy of the file or a checkpoint that training no longer writes"
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtltrack.core import paths
+from mtltrack.core import kernels, paths
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,6 +23,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:
     torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def onednn_is_float32() -> None:
+    """Skip where oneDNN can't be told to multiply float32 matrices, or rounds them to bfloat16."""
+    why_not = kernels.refusal()
+    if why_not is not None:
+        pytest.skip(why_not)
 
 
 def _or_skip(folder: Path, what: str, variable: str) -> Path:

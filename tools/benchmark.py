@@ -220,6 +220,9 @@ def measure(options: argparse.Namespace, cfg: Config, device: torch.device, tell
     chosen = MEASURED if options.what == "all" else (options.what,)
     kernel = kernel_for(cfg.TEST.MATMUL, device)
     findings = Findings(setting_of(options, device, kernel))
+    training = kernel if cfg.TRAIN.MATMUL == cfg.TEST.MATMUL else kernel_for(cfg.TRAIN.MATMUL, device)
+    if training is not kernel:
+        findings.setting["float32 products in training"] = f"{training.kernel} ({training.reason})"
     meter = LimitMeter(
         options.precision,
         device,
@@ -241,7 +244,7 @@ def measure(options: argparse.Namespace, cfg: Config, device: torch.device, tell
             findings.comparisons[what] = bench.run(memory_entries(options.entries, bench.net))
             findings.heads = bench.heads()
         elif what == "train":
-            steps = StepBench(_net(options, cfg), cfg, options.script, options.batch, timer, kernel.kernel)
+            steps = StepBench(_net(options, cfg), cfg, options.script, options.batch, timer, training.kernel)
             findings.comparisons[what] = steps.run()
         else:
             with tempfile.TemporaryDirectory() as folder:

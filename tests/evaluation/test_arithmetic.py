@@ -15,6 +15,7 @@ def arithmetic(**test: object) -> Arithmetic:
     return Arithmetic.of(config_from_dict({"TEST": test}), CPU)
 
 
+@pytest.mark.usefixtures("onednn_is_float32")
 @pytest.mark.parametrize("kernel", ["default", "onednn"])
 def test_kernel_and_precision_hold_within_the_context(kernel: str) -> None:
     ones = torch.ones(2, 2, requires_grad=True)
@@ -28,6 +29,7 @@ def test_kernel_and_precision_hold_within_the_context(kernel: str) -> None:
 
 
 @pytest.mark.skipif(not can_pack(), reason="this torch has no packed weights")
+@pytest.mark.usefixtures("onednn_is_float32")
 @pytest.mark.parametrize(
     ("test", "packed"),
     [

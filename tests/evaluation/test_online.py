@@ -143,6 +143,7 @@ def test_reduced_precision_stays_close() -> None:
 
 
 @pytest.mark.skipif(not can_pack(), reason="this torch has no packed weights")
+@pytest.mark.usefixtures("onednn_is_float32")
 @pytest.mark.parametrize("script", ["hiptrack", "ostrack"])
 def test_the_kernels_change_roundings_alone(script: str) -> None:
     video, found = frames(23), {}

@@ -5,6 +5,8 @@ from mtltrack.core.kernels import DEFAULT, ONEDNN, using
 from mtltrack.models.layers import attention as attention_module
 from mtltrack.models.layers.attention import AttentionByHead, attend
 
+pytestmark = pytest.mark.usefixtures("onednn_is_float32")
+
 
 @pytest.fixture(autouse=True)
 def _few_tokens_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +59,11 @@ def test_logits_stay_float32_under_autocast() -> None:
     assert error < 0.004 < rough_error
 
 
-def test_the_gradient_is_the_derivative() -> None:
+@pytest.mark.parametrize("at_once", [0, 2 * 5 * 5])
+def test_the_gradient_is_the_derivative(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of heads one by one, and of both heads of a sample at once."""
+    monkeypatch.setattr(attention_module, "LARGEST_AT_ONCE", at_once)
+    assert len(attention_module._parts(2, 2, 5)) == (2 if at_once else 4)
     torch.manual_seed(0)
     parts = [torch.randn(2, 2, 5, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     assert torch.autograd.gradcheck(AttentionByHead.apply, parts)

@@ -51,6 +51,17 @@ def test_the_chunk_with_the_nearest_keys_may_come_last(far: float, monkeypatch: 
     torch.testing.assert_close(ours, exact, atol=2e-5, rtol=1e-4)
 
 
+def test_what_a_query_reads_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit: features of samples are kept on disk, and come again beside others."""
+    monkeypatch.setattr(memory_module, "CHUNK_SCORES", 1)
+    monkeypatch.setattr(memory_module, "SHORTEST_CHUNK", 10)
+    torch.manual_seed(0)
+    query, keys, values = torch.randn(2, 5, 16), torch.randn(2, 42, 16), torch.randn(2, 42, 6)
+    far = torch.cat([query[:1], 20 * query[1:]])  # the second can't take the short way, the first can
+    near, beside = (read_memory(each, extend_keys(keys), values)[0] for each in (query, far))
+    assert torch.equal(near, beside)
+
+
 @pytest.mark.parametrize("largest", [60.0, -1.0])  # as it is, and never enough: the running softmax
 def test_chunks_pass_the_gradient_of_the_whole(largest: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_module, "LARGEST_EXPONENT", largest)
@@ -145,17 +156,18 @@ def test_clear_leaves_nothing_and_reading_nothing_is_an_error() -> None:
 
 
 def test_the_matrix_of_entries_and_queries_is_never_stored() -> None:
-    """The read-out runs in a fused kernel; nothing as large as (entries x queries) is allocated."""
+    """On a CPU it is read in chunks: four of them here, and nothing as large as two is allocated."""
+    tokens = 4 * memory_module.CHUNK_SCORES // 300
     query, keys, values = (
         torch.randn(1, 300, 16),
-        extend_keys(torch.randn(1, 4000, 16)),
-        torch.randn(1, 4000, 24),
+        extend_keys(torch.randn(1, tokens, 16)),
+        torch.randn(1, tokens, 24),
     )
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         read_memory(query, keys, values)
     largest = max(event.cpu_memory_usage for event in profile.events())
-    assert largest < 300 * 4000 * 4
+    assert largest < 2 * 4 * memory_module.CHUNK_SCORES
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         plain_readout(query, keys[..., :-1], values)
-    assert max(event.cpu_memory_usage for event in profile.events()) >= 300 * 4000 * 4
+    assert max(event.cpu_memory_usage for event in profile.events()) >= 300 * tokens * 4

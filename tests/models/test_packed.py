@@ -18,7 +18,10 @@ from mtltrack.models.packed import (
     unpacked,
 )
 
-pytestmark = pytest.mark.skipif(not can_pack(), reason="this torch has no packed weights")
+pytestmark = [
+    pytest.mark.skipif(not can_pack(), reason="this torch has no packed weights"),
+    pytest.mark.usefixtures("onednn_is_float32"),
+]
 
 
 class Small(nn.Module):
@@ -100,6 +103,16 @@ def test_packing_twice_changes_the_type_of_the_products(small: Small, image: tor
         pack(small)
         assert torch.allclose(small(image), wanted, atol=1e-5)
         assert small.same.packed_dtype == torch.float32
+
+
+def test_packing_again_keeps_what_is_packed(small: Small, image: torch.Tensor) -> None:
+    """Several trackers may share a network."""
+    pack(small)
+    with torch.inference_mode():
+        small(image)
+    held = small.same._packed
+    pack(small)
+    assert held is not None and small.same._packed is held
 
 
 def test_float32_weights_are_left_where_onednn_was_not_chosen(small: Small, image: torch.Tensor) -> None:

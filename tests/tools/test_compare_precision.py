@@ -134,16 +134,19 @@ def test_distance_by_hand() -> None:
 
 
 def test_a_difference_is_held_against_the_spread_of_seeds() -> None:
-    scores = {"fp32": {"AUC": 0.50, "AO": 0.40}, "bf16": {"AUC": 0.51, "AO": 0.45}}
+    unknown = {"cls mean_ap": math.nan}
+    scores = {"fp32": {"AUC": 0.50, "AO": 0.40, **unknown}, "bf16": {"AUC": 0.51, "AO": 0.45, **unknown}}
     none = BoxDifference(math.nan, math.nan, math.nan, math.nan, 0)
-    seeds = {"AUC": [0.5, 0.52], "AO": [0.4, 0.41]}
-    starts = {"fp32": {"AUC": [0.50, 0.52]}, "bf16": {"AUC": [0.54, 0.53]}}
+    seeds = {"AUC": [0.5, 0.52], "AO": [0.4, 0.41], "cls mean_ap": [math.nan] * 2}
+    lost = {"cls mean_ap": [math.nan] * 2}
+    starts = {"fp32": {"AUC": [0.50, 0.52], **lost}, "bf16": {"AUC": [0.54, 0.53], **lost}}
     finding = Finding("sot", 9, "fp32", scores, {"bf16": none}, seeds=seeds, starts=starts)
     assert finding.spread("AUC") == pytest.approx(0.02) and finding.spread("mIoU") is None
     within = list(tables(finding)[0].columns[-1].cells)
-    assert within == ["yes", "no"]
+    assert within == ["yes", "no", "-"]
     moved = [next(iter(column.cells)) for column in tables(finding)[1].columns]
     assert moved == ["AUC", "51.00 (50.00 to 52.00)", "53.50 (53.00 to 54.00)", "+2.50", "no"]
+    assert [list(column.cells)[1] for column in tables(finding)[1].columns][-2:] == ["-", "-"]
     assert json.loads(as_json({}, [finding]))["data"][0]["boxes"]["bf16"]["mean_iou"] is None
     assert draw([finding])[:4] == b"\x89PNG"
 

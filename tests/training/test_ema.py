@@ -86,6 +86,7 @@ def test_a_loaded_average_goes_on():
 
 
 @pytest.mark.skipif(not can_pack(), reason="this torch has no packed weights")
+@pytest.mark.usefixtures("onednn_is_float32")
 def test_packed_layers_compute_with_the_average_of_now():
     """Also where they ran at nothing else since the average was last put in."""
     tracker, ones = make_tracker(), torch.ones(1, 6)

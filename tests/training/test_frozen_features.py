@@ -16,6 +16,7 @@ from standins import Batches, Interruption, changed, state_of, stop_after_epoch
 import mtltrack
 from mtltrack.core.types import Clip, TaskOutput, Tokens
 from mtltrack.models.tracker import Known
+from mtltrack.training import frozen_features
 from mtltrack.training.checkpoint import Description, load_resume
 from mtltrack.training.feature_batches import entry, joined, tensors_of
 from mtltrack.training.feature_keys import _sources, code_key, numerics, sample_keys, weights_key
@@ -195,6 +196,15 @@ def test_an_interrupted_run_ends_with_the_same_bits_with_the_cache_and_without(t
     second.run()
     assert not changed(weights, state_of(tracker))
     assert counts(notes(second)) == ["validation: 0 of 2", "epoch 2: 4 of 4", "validation: 2 of 2"]
+
+
+def test_what_another_processor_has_computed_is_not_taken(tmp_path, monkeypatch):
+    """Its libraries may add up in another order; several machines may share a folder."""
+    trained("ostrack", tmp_path, names=["heads"])
+    monkeypatch.setattr(frozen_features, "processor_name", lambda: "another")
+    _, told = trained("ostrack", tmp_path, names=["heads"])
+    assert counts(told)[:2] == ["epoch 1: 0 of 4", "validation: 0 of 2"]
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 12
 
 
 def test_damaged_files_are_told_and_computed_again(tmp_path):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
 from small_trackers import build, clip
-from standins import Batches
+from standins import Batches, Interruption, changed, stop_after_epoch
 from torch import nn
 
 from mtltrack.core.kernels import DEFAULT, ONEDNN, is_onednn, using
 from mtltrack.models.packed import PackedConv2d, PackedLinear, can_pack
-from mtltrack.training.checkpoint import load_newest
+from mtltrack.training.checkpoint import load_newest, load_resume
 from mtltrack.training.files import CheckpointFolder, find_resume
 from mtltrack.training.settings import TrainSettings
 from mtltrack.training.trainer import Trainer
 
-pytestmark = pytest.mark.skipif(not can_pack(), reason="this torch has no packed weights")
+pytestmark = [
+    pytest.mark.skipif(not can_pack(), reason="this torch has no packed weights"),
+    pytest.mark.usefixtures("onednn_is_float32"),
+]
 PACKED = (PackedLinear, PackedConv2d)
 
 
@@ -78,3 +82,33 @@ def test_the_kernel_is_saved_with_the_run(tmp_path: Path) -> None:
     assert found is not None and found[1][0]["kernel"] == ONEDNN
     with using(DEFAULT):
         assert not is_onednn()
+
+
+def test_a_run_that_goes_on_with_packed_weights_ends_bit_for_bit_the_same(tmp_path: Path) -> None:
+    """It begins with the validation that was still to come, whose clips have another size than training's."""
+
+    def trainer(name: str) -> Trainer:
+        tracker, stages = build("hiptrack")
+        torch.manual_seed(3)
+        return Trainer(
+            tracker,
+            [replace(stages["heads"], epochs=2)],
+            TrainSettings(lambdas={"cls": 0.1}, kernel=ONEDNN, val_interval=1),
+            Batches([clip(0), clip(1)]),
+            val_loader=Batches([clip(2, batch=3, frames=1)]),
+            accelerator=Accelerator(cpu=True),
+            checkpoints=CheckpointFolder(tmp_path / name, "HIPTrack"),
+        )
+
+    whole = trainer("whole")
+    whole.run()
+    interrupted = trainer("parts")
+    stop_after_epoch(interrupted, 1)
+    with pytest.raises(Interruption):
+        interrupted.run()
+    resumed = trainer("parts")
+    resumed.resume(*load_resume(CheckpointFolder(tmp_path / "parts", "HIPTrack").resume_file(1)))
+    assert not resumed.position.validated
+    resumed.run()
+    assert changed(interrupted.tracker.state_dict(), resumed.tracker.state_dict())
+    assert not changed(whole.tracker.state_dict(), resumed.tracker.state_dict())

@@ -152,11 +152,10 @@ def _score_table(finding: Finding) -> Table:
         cells = [score_name(score), percent(value)]
         differences = [finding.scores[run].get(score, math.nan) - value for run in others]
         for run, difference in zip(others, differences, strict=True):
-            cells.append(f"{percent(finding.scores[run].get(score, math.nan))} ({100 * difference:+.2f})")
+            cells.append(f"{percent(finding.scores[run].get(score, math.nan))} ({signed(difference)})")
         spread = finding.spread(score)
         if seeds > 1:
-            inside = spread is not None and all(abs(value) <= spread for value in differences)
-            cells += ["-" if spread is None else percent(spread), "yes" if inside else "no"]
+            cells += ["-" if spread is None else percent(spread), _within(differences, spread)]
         table.add_row(*cells)
     return table
 
@@ -174,10 +173,16 @@ def _start_table(finding: Finding) -> Table:
             for run, found in finding.starts.items()
         ]
         differences, spread = [means[run] - means[reference] for run in others], _spread(values)
-        inside = spread is not None and all(abs(value) <= spread for value in differences)
-        cells += [f"{100 * value:+.2f}" for value in differences]
-        table.add_row(score_name(score), *cells, "yes" if inside else "no")
+        cells += [signed(value) for value in differences]
+        table.add_row(score_name(score), *cells, _within(differences, spread))
     return table
+
+
+def _within(differences: Sequence[float], spread: float | None) -> str:
+    """Say whether all differences are within the spread; "-" where that isn't known."""
+    if spread is None or any(math.isnan(value) for value in differences):
+        return "-"
+    return "yes" if all(abs(value) <= spread for value in differences) else "no"
 
 
 def _box_table(finding: Finding) -> Table:
@@ -206,6 +211,11 @@ def score_name(score: str) -> str:
 def percent(value: float) -> str:
     """Return a share in percent; "-" for what isn't known."""
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def signed(value: float) -> str:
+    """Return a difference of shares in percent, with its sign; "-" for what isn't known."""
+    return "-" if math.isnan(value) else f"{100 * value:+.2f}"
 
 
 def as_json(setting: Mapping[str, Any], findings: Sequence[Finding]) -> str:

@@ -89,7 +89,8 @@ def kernel_of_run(
 ) -> KernelChoice:
     """Return the kernel of float32 products; every rank must call it, and all get rank 0's.
 
-    A run that goes on takes what it had, so that it goes on bit for bit; `deterministic` measures nothing.
+    A run that goes on takes what it had, so that it goes on bit for bit; a new one measures, but takes torch's
+    own kernel where `deterministic` asks that two new runs be equal.
 
     Args:
         cfg: of the run; a kernel named by TRAIN.MATMUL goes before what the run had.
@@ -97,10 +98,10 @@ def kernel_of_run(
         state: of the run that goes on, None for a new one.
         deterministic: whether --deterministic is given.
     """
-    if deterministic:
-        choice = KernelChoice(DEFAULT, "--deterministic")
-    elif state is not None and cfg.TRAIN.MATMUL == AUTO and device.type == "cpu":
+    if state is not None and cfg.TRAIN.MATMUL == AUTO and device.type == "cpu":
         choice = _kernel_again(str(state.get("kernel", DEFAULT)))
+    elif deterministic and cfg.TRAIN.MATMUL == AUTO:
+        choice = KernelChoice(DEFAULT, "--deterministic")
     else:
         choice = kernel_for(cfg.TRAIN.MATMUL, device)
     (chosen,) = broadcast_object_list([choice])

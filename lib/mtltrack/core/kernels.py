@@ -199,10 +199,11 @@ def _setting() -> Any:
 
 def _key() -> str:
     """Return what a measurement holds for: processor, torch and number of threads."""
-    return f"{_processor()} | torch {torch.__version__} | {torch.get_num_threads()} threads"
+    return f"{processor_name()} | torch {torch.__version__} | {torch.get_num_threads()} threads"
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return what the system calls the processor, as exactly as it does."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -35,11 +35,10 @@ def pack(net: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         dtype: of the products: float32 while oneDNN multiplies such (see `kernels.using`), or what autocast
             is told around the calls.
     """
-    unpack(net)
     for module in _all_modules(net):
         packed = _packed_class(module, dtype)
-        if packed is None:
-            continue
+        if packed is None or (type(module) is packed and getattr(module, "packed_dtype", dtype) == dtype):
+            continue  # left as it is, or packed like this already
         module.__class__ = packed
         if isinstance(module, _PackedWeights):
             module.forget(dtype)
@@ -108,7 +107,7 @@ def _all_modules(net: nn.Module) -> list[nn.Module]:
 
 def _packed_class(module: nn.Module, dtype: torch.dtype) -> type[nn.Module] | None:
     """Return the class that packing makes of a module's, None where it stays."""
-    packed = _PACKED.get(type(module))
+    packed = _PACKED.get(_UNPACKED.get(type(module), type(module)))
     if not isinstance(module, nn.Conv2d) or packed is None:
         return packed
     if dtype == torch.float32 and suits(module) and pays(module.in_channels, module.out_channels):

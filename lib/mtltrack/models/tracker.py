@@ -63,7 +63,7 @@ class Tracker(nn.Module):
         detach: task name -> heads that it reads without gradient.
         template_range: which template tokens decide on elimination (CE_TEMPLATE_RANGE).
         frames_at_once: send a clip's frames through the backbone in one batch; None: where it is faster, on a
-            GPU and by oneDNN's products. The results are the same.
+            GPU and by oneDNN's products. The results are the same, but for what stochastic depth draws.
         history_settings: see `HistorySettings`.
         history_steps: frames that the gradient goes back through the history; None for the whole clip.
 

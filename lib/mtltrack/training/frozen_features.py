@@ -13,6 +13,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
+from mtltrack.core.kernels import processor_name
 from mtltrack.core.types import BOX, Clip
 from mtltrack.models.tracker import Known, is_frozen
 from mtltrack.training.feature_batches import entry, joined, tensors_of
@@ -60,6 +61,7 @@ class FrozenFeatures:
         self._stage_group = self._group = ""
         self._repeats = False
         self._code = code_key(tracker.tracker_parts().values())  # what this process has imported by now
+        self._processor = processor_name() if accelerator.device.type == "cpu" else ""
 
     def enter(self, stage: Stage) -> None:
         """A stage begins, or one of its parts ceases to learn: find out what is frozen, and tell."""
@@ -152,7 +154,7 @@ class FrozenFeatures:
         """Return the digest of everything that is the same for all samples of a stage."""
         parts = self.tracker.tracker_parts()
         own = plain_attributes(self.tracker)  # such as whose attention decides on elimination
-        return weights_key({name: parts[name] for name in self.parts}, self._code, own)
+        return weights_key({name: parts[name] for name in self.parts}, self._code, self._processor, own)
 
 
 def build_features(

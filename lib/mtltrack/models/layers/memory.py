@@ -12,7 +12,7 @@ from mtltrack.core.precision import in_full
 
 LARGEST_HEAD = 256  # fused attention on GPUs takes heads up to this width
 CHUNK_SCORES = 2**20  # affinities at once on a CPU: 4 MB, which stay in its cache
-LARGEST_EXPONENT = 60.0  # e^60 times a million tokens is far from the end of float32
+LARGEST_EXPONENT = 60.0  # e^60 times a million tokens is far from the end of float32, and of bfloat16
 SHORTEST_CHUNK = 256  # memory tokens; below, the products are too thin
 LENGTH_UNIT = 256.0  # of the coarse part of a squared length: a power of two, which divides without rounding
 
@@ -111,14 +111,16 @@ def _read_in_chunks(query: Tensor, extended_keys: Tensor, values: Tensor) -> Ten
             room = in_full(query).pow(2).sum(-1, keepdim=True) / math.sqrt(key_width) - top
         weights = affinity.sub_(top).exp_()
         total, read = weights.sum(-1, keepdim=True), _weighted(weights, entries)
-        fixed = bool(room.max() <= LARGEST_EXPONENT)
+        largest = 0.0 if values.dtype == torch.float16 else LARGEST_EXPONENT
+        safe = room <= largest  # (B, M, 1): each query's own matter, whatever shares its batch
+        fixed = keys.shape == extended_keys.shape or bool(safe.all())  # asked only where chunks follow
         relative_query = torch.cat([extended_query, -top], dim=-1)  # for keys with a 1 more
         for keys, entries in chunks:
             ones = F.pad(in_full(keys), (0, 1), value=1.0)
             affinity = relative_query @ ones.mT
             if not fixed:
                 with torch.no_grad():
-                    rise = affinity.amax(-1, keepdim=True).clamp_min_(0)
+                    rise = affinity.amax(-1, keepdim=True).clamp_min_(0).masked_fill_(safe, 0)
                 affinity = affinity.sub_(rise)
                 fading = (-rise).exp()
                 total, read = total * fading, read * fading

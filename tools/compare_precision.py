@@ -36,7 +36,7 @@ from mtltrack.cli.build import build_tracker, load_weights
 from mtltrack.cli.command import make_console, run_command, say, show
 from mtltrack.cli.test import devices_of, find_checkpoint
 from mtltrack.core.config import find_config, load_config
-from mtltrack.core.errors import DataError
+from mtltrack.core.errors import ConfigError, DataError
 from mtltrack.core.paths import local_settings, test_data_root
 from mtltrack.core.precision import HALF_TYPES
 from mtltrack.evaluation.benchmarks import parse_ranges
@@ -211,6 +211,25 @@ def build(options: argparse.Namespace, item: Run, device: torch.device) -> Onlin
     return OnlineTracker(net, cfg, device)
 
 
+def folder_name(name: str) -> str:
+    """Return a run's name as a folder's."""
+    return re.sub(r"[^\w.+-]+", "_", name)
+
+
+def need_own_folders(items: Sequence[str], sources: Sequence[str]) -> None:
+    """Refuse runs, or data sets, whose results would lie in one folder.
+
+    Raises:
+        ConfigError: names them.
+    """
+    for names, what in ((items, "runs (--trained)"), (sources, "data sets (--dataset)")):
+        for name in names:
+            same = [other for other in names if folder_name(other) == folder_name(name)]
+            if len(same) > 1:
+                both = " and ".join(map(repr, same))
+                raise ConfigError(f"the {what} {both} would write to one folder; name them otherwise")
+
+
 def track(
     options: argparse.Namespace, item: Run, source: Source, device: torch.device, folder: Path
 ) -> ResultFolder:
@@ -219,7 +238,7 @@ def track(
     Raises:
         RunError: a sequence failed.
     """
-    results = ResultFolder(folder / source.name / re.sub(r"[^\w.+-]+", "_", item.name))
+    results = ResultFolder(folder / source.name / folder_name(item.name))
     settings, sequences = Settings(results, DECIMALS), source.moved(item.moved)
     summary = run(lambda _: build(options, item, device), sequences, settings, force=True)
     for name, why in summary.failed.items():
@@ -270,6 +289,7 @@ def compare_all(options: argparse.Namespace) -> int:
     )
     say(console, f"weights {checkpoint} ({why})")
     items, sources = runs_of(options, checkpoint, device), sources_of(options)
+    need_own_folders([item.name for item in items], [source.name for source in sources])
     setting: dict[str, Any] = {
         "script": options.script,
         "config": options.config,

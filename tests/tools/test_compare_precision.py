@@ -14,9 +14,11 @@ import torch
 
 from mtltrack.cli.build import build_tracker
 from mtltrack.core.config import find_config, load_config
+from mtltrack.core.errors import ConfigError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import compare_precision
+from compare_precision import need_own_folders
 from precision.findings import BoxDifference, Finding, as_json, distance, tables
 from precision.picture import draw
 
@@ -178,3 +180,11 @@ def test_without_data_the_variable_is_named(
     arguments = [*MODEL, "--checkpoint", weights[0], "--cfg-options", *OPTIONS]
     assert compare_precision.main(arguments) == 1
     assert "there is no folder /nowhere/sot. Name sequences by --dataset, or set" in capsys.readouterr().err
+
+
+def test_results_of_two_runs_never_share_a_folder() -> None:
+    need_own_folders(["fp32", "trained: a", "trained: b"], ["sot", "vos"])
+    with pytest.raises(ConfigError, match=r"'a b' and 'a_b' would write to one folder; name them otherwise"):
+        need_own_folders(["a b", "fp32", "a_b"], ["sot"])
+    with pytest.raises(ConfigError, match=r"the data sets \(--dataset\) 'sot' and 'sot' would"):
+        need_own_folders(["fp32"], ["sot", "vos", "sot"])

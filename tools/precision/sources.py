@@ -45,20 +45,7 @@ class Source:
     @cached_property
     def truths(self) -> list[Truth]:
         """The ground truth of the sequences."""
-        return [
-            Truth(
-                item.name,
-                item.boxes_xywh,
-                item.visible,
-                item.cover,
-                item.frames,
-                item.first_frame,
-                item.shift,
-                item.folder,
-                item.attributes,
-            )
-            for item in self.sequences
-        ]
+        return [Truth.of(item) for item in self.sequences]
 
     @property
     def frames(self) -> int:

@@ -89,8 +89,8 @@ def kernel_of_run(
 ) -> KernelChoice:
     """Return the kernel of float32 products; every rank must call it, and all get rank 0's.
 
-    A run that goes on takes what it had, so that it goes on bit for bit; a new one measures, but takes torch's
-    own kernel where `deterministic` asks that two new runs be equal.
+    A run that goes on takes what it had, so that it goes on bit for bit; a new one measures, but takes the
+    default where `deterministic` asks that two new runs be equal.
 
     Args:
         cfg: of the run; a kernel named by TRAIN.MATMUL goes before what the run had.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtltrack.core.errors import DataError
-from mtltrack.evaluation.benchmarks.sequence import Benchmark
+from mtltrack.evaluation.benchmarks.sequence import Benchmark, Sequence
 from mtltrack.evaluation.benchmarks.stored import Frame
 from mtltrack.metrics.batch import score_all
 from mtltrack.metrics.got10k import Size, score_all_got10k
@@ -79,6 +79,21 @@ class Truth:
     shift: Array = field(default_factory=lambda: np.zeros(4))
     folder: Path | None = None
     attributes: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, sequence: Sequence) -> Truth:
+        """Return the ground truth of a benchmark's sequence."""
+        return cls(
+            sequence.name,
+            sequence.boxes_xywh,
+            sequence.visible,
+            sequence.cover,
+            sequence.frames,
+            sequence.first_frame,
+            sequence.shift,
+            sequence.folder,
+            sequence.attributes,
+        )
 
     def image_size(self) -> tuple[float, float] | None:
         """Return (width, height) in pixels, None without an image."""
@@ -161,20 +176,7 @@ def truths_of(benchmark: Benchmark) -> list[Truth]:
             f"{benchmark.name} can't be scored here: only the first box of its sequences is public "
             f"({hidden[0]}, ...). Send the result files to its server"
         )
-    return [
-        Truth(
-            item.name,
-            item.boxes_xywh,
-            item.visible,
-            item.cover,
-            item.frames,
-            item.first_frame,
-            item.shift,
-            item.folder,
-            item.attributes,
-        )
-        for item in benchmark.sequences
-    ]
+    return [Truth.of(item) for item in benchmark.sequences]
 
 
 def evaluate(

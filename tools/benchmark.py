@@ -31,7 +31,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import re
 import sys
 import tempfile
 import time
@@ -55,7 +54,7 @@ from mtltrack.cli.profile_model import ENTRIES, memory_entries
 from mtltrack.cli.test import devices_of
 from mtltrack.core.config import Config, find_config, load_config
 from mtltrack.core.errors import ConfigError
-from mtltrack.core.kernels import KernelChoice, kernel_for
+from mtltrack.core.kernels import KernelChoice, kernel_for, processor_facts
 from mtltrack.evaluation.results import write_text
 from mtltrack.models.tracker import Tracker
 
@@ -195,7 +194,7 @@ def setting_of(options: argparse.Namespace, device: torch.device, kernel: Kernel
         "config": options.config,
         "precision": options.precision,
         "device": str(device),
-        "processor": processor_name(device),
+        "processor": chip_name(device),
         "threads": torch.get_num_threads(),
         "float32 products": f"{kernel.kernel} ({kernel.reason})",
         "clock": options.clock,
@@ -205,13 +204,11 @@ def setting_of(options: argparse.Namespace, device: torch.device, kernel: Kernel
     }
 
 
-def processor_name(device: torch.device) -> str:
+def chip_name(device: torch.device) -> str:
     """Return the name of a device's processor, as far as the system tells."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    told = Path("/proc/cpuinfo")  # Linux's; elsewhere Python asks the system
-    found = re.search(r"^model name\s*:\s*(.+)$", told.read_text(), re.MULTILINE) if told.exists() else None
-    return found[1] if found is not None else platform.processor() or platform.machine()
+    return processor_facts().get("model name") or platform.processor() or platform.machine()
 
 
 def measure(options: argparse.Namespace, cfg: Config, device: torch.device, tell: Teller) -> Findings:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,14 @@ import torch
 
 from mtltrack.core import kernels
 from mtltrack.core.kernels import AUTO, DEFAULT, ONEDNN, choose_kernel, is_onednn, relative_error, using
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew() -> Iterator[None]:
+    """Products are compared once a process; these tests stand in for several processors."""
+    kernels.onednn_error.cache_clear()
+    yield
+    kernels.onednn_error.cache_clear()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 
 from mtltrack.models.backbones.vit import OneStreamViT
 from mtltrack.models.history import HistoryNetwork
-from mtltrack.models.packed import pack, packing_type
+from mtltrack.models.packed import pack_where_faster
 from mtltrack.models.tracker import Tracker
 from mtltrack.tasks.box import CenterHead
 from parity import recipe
@@ -100,7 +100,5 @@ def build(case: Case) -> Tracker:
     head = CenterHead(channels=768, grid=case.search_size // 16)
     tracker = Tracker(backbone, head, HistoryNetwork(768) if hiptrack else None)
     recipe.fill(tracker)
-    packing = packing_type(torch.device("cpu"), None)
-    if packing is not None:
-        pack(tracker, packing)
+    pack_where_faster(torch.device("cpu"), None, tracker)
     return tracker.eval()

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from mtltrack.core.kernels import DEFAULT, ONEDNN, STILL_FLOAT32, relative_error, using
+from mtltrack.core.precision import HALF_TYPES
 from speed.rounds import Quartiles, seconds_of
 
 # rows, inputs, outputs: the layers of ViT-B at 720 tokens, then larger ones
@@ -64,7 +65,7 @@ class LimitMeter:
     ) -> None:
         self.device, self.clock = device, clock
         self.found = Limit(precision)
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        dtype = HALF_TYPES.get(precision, torch.float32)
         generator = torch.Generator().manual_seed(0)
         self._operands = {
             shape: (

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def choose_kernel(wanted: str, cache: Path | None = None) -> KernelChoice:
     earlier = None if known is None else KernelChoice(known.kernel, f"{known.reason}; measured earlier")
     if earlier is not None and earlier.kernel == DEFAULT:
         return earlier
-    why_not = refusal()  # asked each time: machines that share the file may differ in more than it tells
+    why_not = refusal()  # not remembered: machines that share the file may differ in more than it tells
     if why_not is not None:
         return KernelChoice(DEFAULT, why_not)
     if wanted == ONEDNN:
@@ -124,11 +125,17 @@ def refusal() -> str | None:
     """
     if _setting() is None or not torch.backends.mkldnn.is_available():
         return f"torch {torch.__version__} can't be told to multiply by {ONEDNN}"
-    with using(ONEDNN):
-        error = max(_errors())
+    error = onednn_error()
     if error > STILL_FLOAT32:
         return f"{ONEDNN}'s products aren't float32 on this processor: relative error {error:.1e}"
     return None
+
+
+@cache
+def onednn_error() -> float:
+    """Return the largest relative error of oneDNN's products, computed once a process: it can't change."""
+    with using(ONEDNN):
+        return max(_errors())
 
 
 def measured_gain() -> float:
@@ -204,13 +211,19 @@ def _key() -> str:
 
 def processor_name() -> str:
     """Return what the system calls the processor, as exactly as it does."""
+    told = processor_facts()
+    names = ("model name", "cpu family", "model", "stepping")
+    exact = " ".join(told[name] for name in names if name in told)
+    return exact or platform.processor() or platform.machine()
+
+
+def processor_facts() -> dict[str, str]:
+    """Return what Linux tells of the processor, by its names such as "model name"; elsewhere nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    names = ("model name", "cpu family", "model", "stepping")
-    return " ".join(told[name] for name in names if name in told) or platform.machine()
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _remembered(cache: Path) -> KernelChoice | None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from mtltrack.core.kernels import KernelChoice, kernel_for, using
 from mtltrack.core.precision import half_type
-from mtltrack.models.packed import pack, packing_type
+from mtltrack.models.packed import pack_where_faster
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,9 @@ class Arithmetic:
 
     def prepare(self, net: nn.Module) -> None:
         """Let a network's layers keep their weights packed where that is faster."""
-        with using(self.kernel.kernel):
-            packing = packing_type(self.device, self.lowered)
-        if self.packs and packing is not None:
-            pack(net, packing)
+        if self.packs:
+            with using(self.kernel.kernel):
+                pack_where_faster(self.device, self.lowered, net)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

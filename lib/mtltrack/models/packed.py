@@ -79,6 +79,14 @@ def packing_type(device: torch.device, lowered: torch.dtype | None) -> torch.dty
     return dtype if pays and can_pack() else None
 
 
+def pack_where_faster(device: torch.device, lowered: torch.dtype | None, *nets: nn.Module) -> None:
+    """Pack networks where that pays, see `packing_type`."""
+    dtype = packing_type(device, lowered)
+    if dtype is not None:
+        for net in nets:
+            pack(net, dtype)
+
+
 def can_pack() -> bool:
     """Return whether this torch has the operations, tried out on small products; draws no random numbers."""
     linear = skip_init(nn.Linear, 8, 8)

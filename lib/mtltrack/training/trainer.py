@@ -17,7 +17,7 @@ from mtltrack.core.errors import CheckpointError
 from mtltrack.core.kernels import using
 from mtltrack.core.precision import HALF_TYPES
 from mtltrack.core.types import BOX, Clip
-from mtltrack.models.packed import pack, packing_type, unpack
+from mtltrack.models.packed import pack_where_faster, unpack
 from mtltrack.training.audit.watch import GradientWatch
 from mtltrack.training.balancing.balancer import in_order
 from mtltrack.training.balancing.build import build_rule
@@ -262,10 +262,8 @@ class Trainer:
     def _pack_frozen(self, active: Stage) -> None:
         """Pack the weights of the parts that don't train, where that is faster."""
         lowered = HALF_TYPES.get(self.accelerator.mixed_precision)
-        dtype = packing_type(self.accelerator.device, lowered)
-        for name, part in parts_of(self.tracker).items():
-            if dtype is not None and name not in active.trains:
-                pack(part, dtype)
+        frozen = [part for name, part in parts_of(self.tracker).items() if name not in active.trains]
+        pack_where_faster(self.accelerator.device, lowered, *frozen)
 
     def _watch(self, stage: Stage) -> GradientWatch | None:
         intervals = self.settings.audit_interval, self.settings.audit_full_interval
